@@ -1,0 +1,67 @@
+"""The loaded model: what `personacore.load` returns."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from personacore.export.slim import load_slim
+from personacore.generation.generate import generate
+from personacore.generation.sampling import Sampling
+from personacore.model.gpt import GPT
+from personacore.tokenizer.bpe import StreamDecoder, Tokenizer
+
+
+class Core:
+    """A model and its tokenizer, ready to write."""
+
+    def __init__(self, model: GPT, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 200,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float = 0.95,
+        seed: int = 0,
+    ) -> Iterator[str]:
+        """Yield the continuation of `prompt` as it is written, in whole characters, up to the end of the text.
+
+        `temperature=0` is greedy. An empty prompt begins a text of the model's own.
+        Raises:
+            UserError: an argument is out of its range; the message names it.
+        """
+        end = self.tokenizer.end_of_text
+        steps = generate(
+            self.model,
+            torch.tensor([[end, *self.tokenizer.encode(prompt)]]),
+            max_new_tokens=max_new_tokens,
+            sampling=Sampling(temperature, top_k, top_p),
+            seed=seed,
+            stop=end,
+            forbidden=[number for number in self.tokenizer.specials.values() if number != end],
+        )
+        decoder = StreamDecoder(self.tokenizer)
+        for step in steps:
+            if (token := int(step)) == end:
+                break
+            if piece := decoder.push(token):
+                yield piece
+        if rest := decoder.finish():
+            yield rest
+
+    def complete(self, prompt: str, **options: object) -> str:
+        """The continuation of `prompt` as one string; the options are those of `stream`."""
+        return "".join(self.stream(prompt, **options))
+
+
+def load(folder: str | Path) -> Core:
+    """The model of an exported folder, which needs nothing but itself.
+
+    Raises:
+        UserError: the folder is missing a file, or one of them is damaged or of a newer schema.
+    """
+    return Core(*load_slim(Path(folder)))

@@ -1,0 +1,87 @@
+"""The slim export: a folder with weights, config and tokenizer that needs nothing else to write stories."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from personacore.errors import UserError
+from personacore.files import sha256_of, write_json
+from personacore.model.files import build_model
+from personacore.model.gpt import GPT, GPTConfig
+from personacore.model.tensors import load_tensors, save_tensors
+from personacore.tokenizer.bpe import Tokenizer
+from personacore.tokenizer.files import load_tokenizer
+
+SCHEMA = 1
+WEIGHTS, TOKENIZER, CONFIG = "model.safetensors", "tokenizer.json", "config.json"
+
+
+def export_slim(
+    folder: Path,
+    config: GPTConfig,
+    weights: Mapping[str, Tensor],
+    tokenizer: Path,
+    dtype: str,
+    provenance: Mapping[str, object],
+) -> None:
+    """Write the folder; `dtype` is float32 or bfloat16. The config is written last, so a folder with one is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
+    kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+    save_tensors(folder / WEIGHTS, {name: tensor.to(kind) for name, tensor in weights.items()}, {"schema": SCHEMA})
+    (folder / TOKENIZER).write_bytes(tokenizer.read_bytes())
+    description = {
+        "schema": SCHEMA,
+        "model": dataclasses.asdict(config),
+        "dtype": dtype,
+        "sha256": {name: sha256_of(folder / name) for name in (WEIGHTS, TOKENIZER)},
+        "provenance": dict(provenance),
+    }
+    write_json(folder / CONFIG, description)
+
+
+def load_slim(folder: Path) -> tuple[GPT, Tokenizer]:
+    """The model, in evaluation mode, and the tokenizer of an exported folder.
+
+    Raises:
+        UserError: a file is missing, damaged, changed since the export, or of a newer schema.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder of an exported model: run `make repro`, or name one with --model")
+    description = _read_config(folder / CONFIG)
+    for name in (WEIGHTS, TOKENIZER):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is missing: export the model again with `dvc repro export`")
+        if sha256_of(folder / name) != description["sha256"].get(name):
+            raise UserError(f"{folder / name} is damaged or of another export: export the model again with `dvc repro export`")
+    try:
+        config = GPTConfig(**description["model"])
+    except TypeError as error:
+        raise UserError(f"{folder / CONFIG}: model: {error}") from None
+    weights, _ = load_tensors(folder / WEIGHTS)
+    tokenizer = load_tokenizer(folder / TOKENIZER)
+    if tokenizer.vocab_size != config.vocab_size:
+        raise UserError(f"{folder}: the tokenizer has {tokenizer.vocab_size} ids but the model {config.vocab_size}")
+    return build_model(config, weights, folder / WEIGHTS).requires_grad_(False), tokenizer
+
+
+def _read_config(path: Path) -> dict[str, dict[str, object]]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: export the model again with `dvc repro export`") from None
+    except (ValueError, UnicodeDecodeError):
+        raise UserError(f"{path} is not readable JSON: export the model again with `dvc repro export`") from None
+    schema = description.get("schema") if isinstance(description, dict) else None
+    if not isinstance(schema, int) or schema < 1:
+        raise UserError(f"{path} does not describe an exported model")
+    if schema > SCHEMA:
+        raise UserError(f"{path} has schema {schema}, newer than this personacore's {SCHEMA}: upgrade personacore")
+    for key in ("model", "sha256"):
+        if not isinstance(description.get(key), dict):
+            raise UserError(f"{path}: {key} is missing or no mapping: export the model again with `dvc repro export`")
+    return description

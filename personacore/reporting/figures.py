@@ -1,0 +1,124 @@
+"""The figures, drawn from metrics and curves alone, in mid-tones that read on light and dark pages alike."""
+
+import io
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from personacore.files import atomic_write
+
+INK = "#808690"  # at least 3.5 to 1 against white and against black
+COLORS = ("#2f81d8", "#dd7a1f", "#2f9e5b", "#c2549b", "#8a6fd1", "#b08a00")
+STYLE = {
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "legend.labelcolor": INK,
+    "grid.color": INK,
+    "grid.alpha": 0.25,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": matplotlib.cycler(color=COLORS),
+    "legend.frameon": False,
+    "font.size": 10,
+    "svg.hashsalt": "personacore",
+}
+
+
+@contextmanager
+def figure(path: Path, title: str, x: str, y: str, size: tuple[float, float] = (7.0, 4.0)) -> Iterator[Axes]:
+    """Axes to draw on; the PNG is written when the block ends, the same bytes for the same data."""
+    with matplotlib.rc_context(STYLE):
+        canvas = Figure(figsize=size, dpi=144, layout="constrained")
+        axes = canvas.add_subplot()
+        axes.set(title=title, xlabel=x, ylabel=y)
+        yield axes
+        image = io.BytesIO()
+        canvas.savefig(image, format="png", metadata={"Software": None})
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(image.getvalue())
+
+
+def plot_loss(path: Path, curve: pd.DataFrame, bits_per_byte: float, nats_per_token: float, floor: float | None) -> None:
+    """Training and validation loss over steps, with the source's own entropy as the floor where it is known.
+
+    `bits_per_byte` and `nats_per_token` of the finished model convert between the two axes.
+    """
+    with figure(path, "Pretraining", "optimizer step", "nats per token") as axes:
+        trained = curve.dropna(subset="train_nats_per_token")
+        valid = curve.dropna(subset="valid_nats_per_token")
+        axes.plot(trained["step"], trained["train_nats_per_token"], lw=1, label="training batches")
+        axes.plot(valid["step"], valid["valid_nats_per_token"], "o-", ms=4, label="validation")
+        per_byte = bits_per_byte / nats_per_token
+        if floor is not None:
+            axes.axhline(floor / per_byte, color=COLORS[2], ls="--", label=f"the source's entropy, {floor:.3f} bits per byte")
+        lowest = min(valid["valid_nats_per_token"].min(), floor / per_byte if floor is not None else math.inf)
+        axes.set_ylim(0.8 * lowest, min(6.0, valid["valid_nats_per_token"].max()))
+        axes.secondary_yaxis("right", functions=(lambda nats: nats * per_byte, lambda bits: bits / per_byte)).set_ylabel(
+            "bits per byte", color=INK
+        )
+        axes.legend()
+
+
+def plot_ablations(path: Path, cohort: pd.DataFrame, floor: float | None) -> None:
+    """Bits per byte of every ablation, beside the source's entropy where it is known."""
+    with figure(
+        path, "Ablations at one budget", "bits per byte on the validation file", "", (7.0, 1.4 + 0.5 * len(cohort))
+    ) as axes:
+        bars = axes.barh(cohort["name"], cohort["bits_per_byte"], color=COLORS[0], height=0.6)
+        labels = [
+            f"{bits:.3f}  ({count / 1e6:.2f}M)"
+            for bits, count in zip(cohort["bits_per_byte"], cohort["parameters"], strict=True)
+        ]
+        axes.bar_label(bars, labels, padding=4)
+        if floor is not None:
+            axes.axvline(floor, color=COLORS[2], ls="--")
+            axes.text(floor, -0.75, " source", color=COLORS[2], va="center")
+        axes.set_xlim(0, cohort["bits_per_byte"].max() * 1.25)
+        axes.grid(axis="y", visible=False)
+        axes.invert_yaxis()
+
+
+def plot_ablation_curves(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
+    """Validation loss of every ablation over steps."""
+    with figure(path, "Ablations while they train", "optimizer step", "validation nats per token") as axes:
+        for name, curve in curves.items():
+            valid = curve.dropna(subset="valid_nats_per_token")
+            axes.plot(valid["step"], valid["valid_nats_per_token"], "o-", ms=3, label=name)
+        axes.set_yscale("log")
+        axes.legend()
+
+
+def plot_tokens_per_word(path: Path, shares: pd.DataFrame) -> None:
+    """How many tokens the running words of the corpus take."""
+    with figure(path, "Tokens per word", "tokens", "share of running words") as axes:
+        bars = axes.bar(shares["tokens"].astype(str), shares["share_of_words"], width=0.6)
+        axes.bar_label(bars, [f"{share:.1%}" for share in shares["share_of_words"]], padding=3)
+        axes.grid(axis="x", visible=False)
+
+
+def plot_vocabulary(path: Path, ranks: pd.DataFrame) -> None:
+    """How often each id of the vocabulary occurs in the training tokens, by rank."""
+    with figure(path, "Vocabulary: rank and frequency", "rank of the id", "occurrences in the training tokens") as axes:
+        axes.loglog(ranks["rank"], ranks["count"], ".-", ms=4)
+
+
+def plot_samples(path: Path, samples: pd.DataFrame) -> None:
+    """How long the model's warm samples are."""
+    with figure(path, "Length of the warm samples", "words", "samples") as axes:
+        axes.hist(samples["words"], bins=24, rwidth=0.9)
+        axes.axvline(samples["words"].mean(), color=COLORS[1], ls="--", label=f"mean {samples['words'].mean():.0f} words")
+        axes.legend()

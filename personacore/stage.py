@@ -1,0 +1,34 @@
+"""How a stage runs: one line for a user's error, and its machine-bound figures in a file of their own."""
+
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from personacore.errors import UserError
+from personacore.files import write_json
+
+Speed = dict[str, object]
+
+
+def run_stage(name: str, main: Callable[[Speed], None]) -> None:
+    """Run a stage's `main`, which may add figures to the mapping it is given, and write metrics/speed/NAME.json.
+
+    Wall time, speed and memory belong to the machine, so no other file holds them and DVC does not track this one.
+    """
+    speed: Speed = {"stage": name, "cpu": platform.processor() or platform.machine()}
+    started = time.monotonic()
+    try:
+        main(speed)
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    if os.environ.get("RANK", "0") != "0":  # of several processes, the first reports
+        return
+    speed |= {"wall_seconds": round(time.monotonic() - started, 3), "peak_memory_megabytes": round(peak * unit / 2**20, 1)}
+    write_json(Path("metrics/speed") / f"{name}.json", speed)

@@ -1,0 +1,69 @@
+"""A corpus file to a file of token ids."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from personacore.errors import UserError
+from personacore.files import atomic_write
+from personacore.tokenizer.bpe import Tokenizer
+from personacore.tokenizer.files import load_tokenizer
+from personacore.tokenizer.parallel import document_batches, ordered_map
+
+MAX_VOCABULARY = 2**16  # what two bytes can number
+
+_tokenizer: Tokenizer  # of this worker process
+
+
+@dataclass(frozen=True)
+class EncodeCount:
+    """What was encoded: documents, ids (with one end-of-text per document), UTF-8 bytes of text, distinct ids."""
+
+    documents: int
+    tokens: int
+    bytes: int
+    used_ids: int
+
+
+class _Encoded(NamedTuple):
+    ids: bytes  # little-endian uint16
+    documents: int
+    text_bytes: int
+
+
+def encode_corpus(tokenizer_path: Path, source: Path, target: Path, workers: int | None = None) -> EncodeCount:
+    """Write the ids of each document of `source`, followed by <|endoftext|>, to `target` as flat little-endian uint16.
+
+    Runs on all cores by default; the bytes do not depend on their number, nor the memory on the size of the corpus.
+    UserError for a tokenizer or corpus that cannot be used; `target` is written whole or not at all.
+    """
+    tokenizer = load_tokenizer(tokenizer_path)
+    if tokenizer.vocab_size > MAX_VOCABULARY:
+        raise UserError(f"{tokenizer_path}: {tokenizer.vocab_size} ids do not fit in uint16; use {MAX_VOCABULARY} or fewer")
+    documents = tokens = text_bytes = 0
+    used = np.zeros(tokenizer.vocab_size, dtype=bool)
+    encoded = ordered_map(_encode_batch, document_batches(source, "encode"), workers, _start_worker, (tokenizer,))
+    with atomic_write(target) as temporary, temporary.open("wb") as file:
+        for batch in encoded:
+            file.write(batch.ids)
+            ids = np.frombuffer(batch.ids, dtype="<u2")
+            used[ids] = True
+            documents += batch.documents
+            tokens += len(ids)
+            text_bytes += batch.text_bytes
+    return EncodeCount(documents, tokens, text_bytes, int(used.sum()))
+
+
+def _start_worker(tokenizer: Tokenizer) -> None:
+    global _tokenizer
+    _tokenizer = tokenizer
+
+
+def _encode_batch(documents: list[str]) -> _Encoded:
+    ids: list[int] = []
+    for document in documents:
+        ids += _tokenizer.encode(document)
+        ids.append(_tokenizer.end_of_text)
+    return _Encoded(np.array(ids, dtype="<u2").tobytes(), len(documents), sum(len(text.encode()) for text in documents))

@@ -1,0 +1,265 @@
+"""The training loop: same seed and params, same curve, whenever it was interrupted and however many processes ran it."""
+
+import csv
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from personacore.errors import UserError
+from personacore.evaluation.loss import document_loss
+from personacore.model.gpt import GPT
+from personacore.model.tensors import load_tensors, save_tensors
+from personacore.params import TrainParams
+from personacore.training.batches import Batches
+from personacore.training.distributed import World
+from personacore.training.loss import assemble_loss, linear_cross_entropy
+from personacore.training.optimizer import build_optimizers
+from personacore.training.schedule import cosine_with_warmup
+
+COLUMNS = ("step", "train_nats_per_token", "valid_nats_per_token", "lr_fraction")
+
+
+@dataclass
+class Progress:
+    """Where a run stands: steps done, its curve, and the best validation loss so far."""
+
+    step: int = 0
+    rows: list[list[float | None]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)  # of the steps since the last curve row
+    best_step: int = 0
+    best_loss: float = math.inf
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: the best weights, the curve by `COLUMNS`, and what it took.
+
+    `seconds` were spent on the last `steps_here` steps, those that this process made itself.
+    """
+
+    weights: dict[str, Tensor]
+    rows: list[list[float | None]]
+    best_step: int
+    best_loss: float
+    tokens: int
+    seconds: float
+    steps_here: int
+
+
+def train(
+    model: GPT,
+    params: TrainParams,
+    batches: Batches,
+    valid_documents: Sequence[np.ndarray],
+    end_of_text: int,
+    *,
+    device: torch.device,
+    precision: str,
+    world: World = World(),  # noqa: B008 (frozen)
+    state_file: Path | None = None,
+    identity: str = "",
+    extra_penalties: Sequence[Callable[[], Tensor]] = (),
+    log: Callable[[str], None] = lambda line: None,
+    on_row: Callable[[list[list[float | None]]], None] = lambda rows: None,
+) -> Trained:
+    """Train `model` in place for `max_steps` and return the weights with the best validation loss.
+
+    With `state_file` the run continues from the state saved there under the same `identity`, bit for bit, and saves its own
+    every `checkpoint_seconds`. `on_row` is given the whole curve each time a row is added.
+
+    Raises:
+        UserError: the loss is no longer finite, the disk is full, or the state file is damaged or another run's.
+    """
+    model.to(device).train()
+    optimizers = build_optimizers(model, params)
+    best = _copy(model)
+    progress = Progress()
+    if state_file is not None and state_file.exists():
+        progress = _resume(state_file, identity, model, optimizers, best)
+        log(f"resuming from step {progress.step} of {params.max_steps}")
+    on_row(progress.rows)
+
+    tokens_per_step = params.batch_size * model.config.block_size
+    first_step, started, saved = progress.step, time.monotonic(), time.monotonic()
+    while True:
+        last = progress.step == params.max_steps
+        measures = last or progress.step % params.eval_interval == 0
+        if (measures or progress.step % params.log_interval == 0) and not _has_row(progress):
+            valid = _validate(model, valid_documents, end_of_text, device, world) if measures else None
+            if valid is not None and valid < progress.best_loss:
+                progress.best_step, progress.best_loss = progress.step, valid
+                best = _copy(model)
+            _add_row(progress, params, valid)
+            on_row(progress.rows)
+            log(_log_line(progress, params, tokens_per_step, progress.step - first_step, time.monotonic() - started))
+        if last:
+            break
+        loss = _step(model, params, batches, optimizers, progress.step, device, precision, world, extra_penalties)
+        if not math.isfinite(loss):
+            kept = f"; the state before it is kept in {state_file}" if state_file else ""
+            raise UserError(
+                f"training diverged: loss {loss} at step {progress.step}{kept}. Lower train.lr and train.muon_lr, "
+                "lengthen train.warmup_steps, or set train.precision to fp32"
+            )
+        progress.losses.append(loss)
+        progress.step += 1
+        if state_file is not None and world.leads and time.monotonic() - saved >= params.checkpoint_seconds:
+            _save(state_file, identity, model, optimizers, best, progress)
+            saved = time.monotonic()
+    seconds = time.monotonic() - started
+    if state_file is not None and world.leads:
+        _save(state_file, identity, model, optimizers, best, progress)
+    return Trained(
+        best,
+        progress.rows,
+        progress.best_step,
+        progress.best_loss,
+        progress.step * tokens_per_step,
+        seconds,
+        progress.step - first_step,
+    )
+
+
+def _step(
+    model: GPT,
+    params: TrainParams,
+    batches: Batches,
+    optimizers: Sequence[torch.optim.Optimizer],
+    step: int,
+    device: torch.device,
+    precision: str,
+    world: World,
+    extra_penalties: Sequence[Callable[[], Tensor]],
+) -> float:
+    """One optimizer step on the batch of a step; returns its mean loss in nats per token, not finite if it diverged.
+
+    A step whose loss or gradient is not finite changes nothing.
+    """
+    share, remainder = divmod(params.batch_size, world.size)
+    micro = min(params.micro_batch_size, share)
+    if remainder or share % micro:
+        raise UserError(
+            f"train.batch_size {params.batch_size} does not split into {world.size} processes of equal micro-batches"
+        )
+    fraction = cosine_with_warmup(
+        step, max_steps=params.max_steps, warmup_steps=params.warmup_steps, min_fraction=params.min_lr_fraction
+    )
+    scale = 1 / (params.batch_size * model.config.block_size)
+    total = torch.zeros((), device=device)
+    for first in range(world.rank * share, (world.rank + 1) * share, micro):
+        inputs, targets = batches.rows(step, first, micro)
+        if model.config.dropout:  # a function of the place in the run, so a resumed run draws the same masks
+            torch.manual_seed((batches.seed << 40) + (step << 16) + first)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            hidden = model.hidden(inputs.to(device)).flatten(0, 1)
+        hidden = hidden.bfloat16() if precision == "bf16" else hidden
+        loss = linear_cross_entropy(hidden, model.lm_head.weight, targets.to(device).flatten(), scale)
+        loss = assemble_loss(loss, [lambda p=penalty: p() * (micro / params.batch_size) for penalty in extra_penalties])
+        loss.backward()
+        total += loss.detach()
+    world.sum_gradients(model)
+    mean_loss = world.sum_(total).item()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.grad_clip)
+    if not torch.isfinite(norm):
+        mean_loss = math.nan
+    for optimizer in optimizers:
+        if math.isfinite(mean_loss):
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * fraction
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return mean_loss
+
+
+def _validate(model: GPT, documents: Sequence[np.ndarray], end_of_text: int, device: torch.device, world: World) -> float:
+    loss = document_loss(model, documents[world.rank :: world.size], end_of_text)
+    place = device if device.type == "cuda" else "cpu"  # where the processes exchange messages; MPS has no float64
+    summed = world.sum_(torch.tensor([loss.nats, loss.tokens], dtype=torch.float64, device=place))
+    return (summed[0] / summed[1]).item()
+
+
+def _has_row(progress: Progress) -> bool:
+    return bool(progress.rows) and progress.rows[-1][0] == progress.step
+
+
+def _add_row(progress: Progress, params: TrainParams, valid: float | None) -> None:
+    fraction = cosine_with_warmup(
+        progress.step, max_steps=params.max_steps, warmup_steps=params.warmup_steps, min_fraction=params.min_lr_fraction
+    )
+    mean = sum(progress.losses) / len(progress.losses) if progress.losses else None
+    progress.rows.append([progress.step, mean, valid, fraction])
+    progress.losses.clear()
+
+
+def _log_line(progress: Progress, params: TrainParams, tokens_per_step: int, steps: int, seconds: float) -> str:
+    _, loss, valid, fraction = progress.rows[-1]
+    rate = steps * tokens_per_step / seconds if steps else math.nan
+    left = (params.max_steps - progress.step) * seconds / steps if steps else math.nan
+    eta = f"{int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02}" if steps else "-"
+    return (
+        f"step {progress.step:6d}/{params.max_steps}  loss {loss if loss is not None else math.nan:7.4f}  "
+        f"valid {valid if valid is not None else math.nan:7.4f}  lr {fraction:5.3f}  {rate:8.0f} tok/s  eta {eta}"
+    )
+
+
+def _copy(model: GPT) -> dict[str, Tensor]:
+    """The model's weights, shared storage once."""
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def _save(
+    path: Path,
+    identity: str,
+    model: GPT,
+    optimizers: Sequence[torch.optim.Optimizer],
+    best: dict[str, Tensor],
+    progress: Progress,
+) -> None:
+    tensors = {f"model.{name}": tensor for name, tensor in model.named_parameters()}
+    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    for number, optimizer in enumerate(optimizers):
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{index}.{key}": tensor for key, tensor in state.items()}
+    described: dict[str, Any] = {**vars(progress), "identity": identity}
+    described["best_loss"] = None if math.isinf(progress.best_loss) else progress.best_loss
+    save_tensors(path, tensors, described)
+
+
+def _resume(
+    path: Path, identity: str, model: GPT, optimizers: Sequence[torch.optim.Optimizer], best: dict[str, Tensor]
+) -> Progress:
+    tensors, described = load_tensors(path)
+    if described.pop("identity", None) != identity:
+        raise UserError(f"{path} is the state of another run: delete it and rerun")
+    try:
+        for name, parameter in model.named_parameters():
+            parameter.data.copy_(tensors[f"model.{name}"])
+            best[name].copy_(tensors[f"best.{name}"])
+        for number, optimizer in enumerate(optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in tensors.items():
+                kind, *place = name.split(".")
+                if kind == "optimizer" and int(place[0]) == number:
+                    state.setdefault(int(place[1]), {})[place[2]] = tensor
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        progress = Progress(**described)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise UserError(f"{path} does not fit this run ({error}): delete it and rerun") from None
+    progress.best_loss = math.inf if progress.best_loss is None else progress.best_loss
+    return progress
+
+
+def write_curve(path: Path, rows: Sequence[Sequence[float | None]]) -> None:
+    """Write a curve as CSV by `COLUMNS`; a value that was not measured at a step is empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows)

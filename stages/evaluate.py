@@ -1,0 +1,64 @@
+"""Measure the base: metrics/evaluate.json, plots/samples.csv and data/samples.json."""
+
+import dataclasses
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+
+from personacore.corpus.consistency import story_is_consistent
+from personacore.evaluation.samples import write_samples
+from personacore.evaluation.stories import copied_fraction, distinct_words, repeated_sentence_fraction
+from personacore.files import write_json, write_text
+from personacore.generation.sampling import Sampling
+from personacore.model.files import load_model
+from personacore.params import load_params
+from personacore.stage import Speed, run_stage
+from personacore.tokenizer.files import load_tokenizer
+from personacore.tokenizer.tokenfile import open_tokens
+from personacore.training.run import TOKENIZER, TRAIN_TOKENS, validation_loss
+
+SHOWN = 5  # of the stories without a prompt, on the page
+
+
+def main(speed: Speed) -> None:
+    params = load_params()
+    options, seed = params.evaluate, params.seed
+    model, _ = load_model(Path("data/models/base/model.safetensors"))
+    tokenizer = load_tokenizer(TOKENIZER)
+    loss = validation_loss(model, tokenizer, options.batch_tokens)
+    warm = Sampling(options.temperature, top_p=options.top_p)
+    length = options.sample_tokens
+    stories = write_samples(model, tokenizer, "", options.warm_samples, sampling=warm, max_new_tokens=length, seed=seed)
+    prompted = [
+        write_samples(model, tokenizer, prompt, 1, sampling=sampling, max_new_tokens=length, seed=seed)[0]
+        for prompt in options.prompts
+        for sampling in (Sampling(0.0), warm)
+    ]
+    texts = [story.text for story in stories]
+    facts = {
+        "perplexity": loss.perplexity,
+        "bits_per_byte": loss.bits_per_byte,
+        "nats_per_token": loss.nats_per_token,
+        "scored_tokens": loss.tokens,
+        "scored_bytes": loss.bytes,
+        "parameters": model.parameter_count(),
+        "warm_samples": len(texts),
+        "finished_fraction": float(np.mean([story.finished for story in stories])),
+        "sample_tokens_mean": float(np.mean([story.tokens for story in stories])),
+        "distinct_words": distinct_words(texts),
+        "repeated_sentence_fraction": repeated_sentence_fraction(texts),
+        "copied_8gram_fraction": copied_fraction([tokenizer.encode(text) for text in texts], open_tokens(TRAIN_TOKENS)),
+    }
+    if params.data.source == "pocket":
+        with Pool() as pool:
+            facts["consistent_fraction"] = float(np.mean(pool.map(story_is_consistent, texts, chunksize=4)))
+    write_json("metrics/evaluate.json", facts)
+    rows = "".join(f"{number},{story.tokens},{len(story.text.split())}\n" for number, story in enumerate(stories))
+    write_text("plots/samples.csv", f"sample,tokens,words\n{rows}")
+    shown = {"prompted": prompted, "unprompted": stories[:SHOWN]}
+    write_json("data/samples.json", {kind: [dataclasses.asdict(sample) for sample in group] for kind, group in shown.items()})
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", main)

@@ -1,0 +1,26 @@
+"""Write docs/REPORT.md and docs/samples.md; every number in them is read from metrics/."""
+
+import json
+from pathlib import Path
+
+from personacore.evaluation.samples import Sample, samples_page
+from personacore.files import write_text
+from personacore.params import load_params
+from personacore.reporting.report import report_page
+from personacore.stage import Speed, run_stage
+
+NAMES = ("corpus", "tokenizer", "encode", "train", "evaluate", "ablations")
+
+
+def main(speed: Speed) -> None:
+    params = load_params()
+    metrics = {name: json.loads(Path(f"metrics/{name}.json").read_text()) for name in NAMES}
+    page = report_page(metrics, params.model, params.train, params.evaluate, params.ablations)
+    write_text("docs/REPORT.md", page)
+    groups = json.loads(Path("data/samples.json").read_text())
+    prompted, unprompted = ([Sample(**entry) for entry in groups[kind]] for kind in ("prompted", "unprompted"))
+    write_text("docs/samples.md", samples_page(prompted, unprompted))
+
+
+if __name__ == "__main__":
+    run_stage("report", main)
