@@ -22,7 +22,7 @@ def atomic_write(path: str | Path, mode: int = 0o644) -> Iterator[Path]:
         temporary.chmod(mode)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ Every error names the key by its path and says what it may be, so that `dvc exp 
 """
 
 import dataclasses
+import math
 import re
 import types
 from collections.abc import Mapping
@@ -137,7 +138,7 @@ class Params:
     export: ExportParams
 
     def __post_init__(self) -> None:
-        _require(self.seed >= 0, f"seed: {self.seed} is below 0")
+        _require(0 <= self.seed < 2**63, f"seed: {self.seed} is not from 0 to below 2^63")
         _require(self.ablation_steps >= 1, f"ablation_steps: {self.ablation_steps} is below 1")
         for name in self.ablations:
             _require(re.fullmatch(r"[a-z0-9_]+", name) is not None, f"ablations.{name}: use a-z, 0-9 and _ in names")
@@ -157,33 +158,44 @@ class Params:
             _require(section in ("model", "train"), f"{where}: an ablation may override model and train only")
             _require("max_steps" not in overrides, f"{where}.max_steps: the budget of all ablations is ablation_steps")
             old = changed.get(section, getattr(self, section))
-            values = dataclasses.asdict(old) | dict(overrides)
-            changed[section] = _build(type(old), values, where)
+            try:
+                changed[section] = _build(type(old), dataclasses.asdict(old) | overrides, section)
+            except UserError as error:
+                raise UserError(f"ablations.{name}.{error}") from None
         return dataclasses.replace(self, ablations={}, **changed)
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML with the float and bool rules of YAML 1.2, which are those of the writer behind `dvc exp run -S`."""
+    """PyYAML with the number and bool rules of YAML 1.2 as ruamel.yaml has them, which is what DVC reads and writes with."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own class attribute)
         first: [(tag, rule) for tag, rule in rules if not tag.endswith((":float", ":bool", ":int", ":timestamp"))]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node; a key that stands twice is an error, where PyYAML would take the last."""
+        keys: list[Any] = []
+        for key, _ in node.value:
+            if key.value in keys:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
+            keys.append(key.value)
+        return super().construct_mapping(node, deep)
+
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"), list("-+0123456789")
+    "tag:yaml.org,2002:int", re.compile(r"(?:[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+)$"), list("-+0123456789")
 )
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"(?:[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
+    re.compile(r"(?:[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
     list("-+0123456789."),
 )
 
 
 def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node)
+    text = loader.construct_scalar(node).replace("_", "")
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)  # YAML 1.2: 017 is seventeen
 
 
@@ -197,7 +209,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         UserError: the file is missing, is not YAML, or holds something else than a mapping.
     """
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run from the folder that holds it") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -245,7 +257,7 @@ def _coerce(value: object, kind: Any, where: str) -> Any:
         value = float(value)
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     _require(type(value) is kind, f"{where}: {value!r} is not {names[kind]}")
-    _require(kind is not float or value == value and abs(value) != float("inf"), f"{where}: {value!r} is not finite")
+    _require(kind is not float or math.isfinite(value), f"{where}: {value!r} is not finite")
     return value
 
 

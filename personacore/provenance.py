@@ -34,19 +34,28 @@ def import_closure(name: str) -> list[Path]:
             found.add(file)
         parts = current.split(".")
         pending += [".".join(parts[:end]) for end in range(1, len(parts))]
-        pending += _imports(file)
+        pending += _imports(ast.parse(file.read_text(encoding="utf-8")))
     data = [ROOT / PACKAGE_DATA[key] for key in (path.relative_to(ROOT).as_posix() for path in found) if key in PACKAGE_DATA]
     found.update(entry for folder in data for entry in folder.rglob("*") if entry.is_file())
     return sorted(found)
 
 
-def _imports(file: Path) -> Iterable[str]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def _imports(node: ast.AST) -> Iterable[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    elif not _runs_on_demand(node):
+        for child in ast.iter_child_nodes(node):
+            yield from _imports(child)
+
+
+def _runs_on_demand(node: ast.AST) -> bool:
+    """Whether importing the module leaves this part of it alone: what only type checkers or a missing attribute run."""
+    if isinstance(node, ast.If):
+        return ast.unparse(node.test) == "TYPE_CHECKING"
+    return isinstance(node, ast.FunctionDef) and node.name == "__getattr__"
 
 
 def digest_files(files: Iterable[Path]) -> str:

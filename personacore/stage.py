@@ -1,5 +1,6 @@
 """How a stage runs: one line for a user's error, and its machine-bound figures in a file of their own."""
 
+import errno
 import os
 import platform
 import resource
@@ -25,6 +26,11 @@ def run_stage(name: str, main: Callable[[Speed], None]) -> None:
         main(speed)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"{name}: the disk is full: free some space and rerun", file=sys.stderr)
         raise SystemExit(1) from None
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -3,19 +3,25 @@
 import sys
 from pathlib import Path
 
+from personacore.errors import UserError
+from personacore.evaluation.loss import file_loss
 from personacore.files import write_json
+from personacore.layout import VALID_TOKENS
 from personacore.params import load_params
 from personacore.stage import Speed, run_stage
+from personacore.tokenizer.tokenfile import open_tokens
 from personacore.training.run import pretrain
 
 
 def main(speed: Speed) -> None:
-    (name,) = sys.argv[1:]
+    if len(sys.argv) != 2:
+        raise UserError("name one ablation of params.yaml: python -m stages.ablate NAME")
+    name = sys.argv[1]
     params = load_params().ablated(name)
     curve = Path("plots/ablations") / f"{name}.csv"
     run = pretrain("stages.ablate", params.model, params.train, params.seed, curve_file=curve)
     if run.leads:
-        loss = run.validation_loss(batch_tokens=8192)
+        loss = file_loss(run.model, run.tokenizer, open_tokens(VALID_TOKENS), batch_tokens=8192)
         facts = {
             "parameters": run.facts["parameters"],
             "perplexity": loss.perplexity,
@@ -30,4 +36,4 @@ def main(speed: Speed) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(f"ablate_{sys.argv[-1]}", main)
+    run_stage("_".join(["ablate", *sys.argv[1:]]), main)

@@ -2,21 +2,21 @@
 
 import dataclasses
 from multiprocessing import Pool
-from pathlib import Path
 
 import numpy as np
 
 from personacore.corpus.consistency import story_is_consistent
+from personacore.evaluation.loss import file_loss
 from personacore.evaluation.samples import write_samples
 from personacore.evaluation.stories import copied_fraction, distinct_words, repeated_sentence_fraction
 from personacore.files import write_json, write_text
 from personacore.generation.sampling import Sampling
+from personacore.layout import BASE, SAMPLES, TOKENIZER, TRAIN_TOKENS, VALID_TOKENS
 from personacore.model.files import load_model
 from personacore.params import load_params
 from personacore.stage import Speed, run_stage
 from personacore.tokenizer.files import load_tokenizer
 from personacore.tokenizer.tokenfile import open_tokens
-from personacore.training.run import TOKENIZER, TRAIN_TOKENS, validation_loss
 
 SHOWN = 5  # of the stories without a prompt, on the page
 
@@ -24,9 +24,9 @@ SHOWN = 5  # of the stories without a prompt, on the page
 def main(speed: Speed) -> None:
     params = load_params()
     options, seed = params.evaluate, params.seed
-    model, _ = load_model(Path("data/models/base/model.safetensors"))
+    model, _ = load_model(BASE)
     tokenizer = load_tokenizer(TOKENIZER)
-    loss = validation_loss(model, tokenizer, options.batch_tokens)
+    loss = file_loss(model, tokenizer, open_tokens(VALID_TOKENS), options.batch_tokens)
     warm = Sampling(options.temperature, top_p=options.top_p)
     length = options.sample_tokens
     stories = write_samples(model, tokenizer, "", options.warm_samples, sampling=warm, max_new_tokens=length, seed=seed)
@@ -57,7 +57,7 @@ def main(speed: Speed) -> None:
     rows = "".join(f"{number},{story.tokens},{len(story.text.split())}\n" for number, story in enumerate(stories))
     write_text("plots/samples.csv", f"sample,tokens,words\n{rows}")
     shown = {"prompted": prompted, "unprompted": stories[:SHOWN]}
-    write_json("data/samples.json", {kind: [dataclasses.asdict(sample) for sample in group] for kind, group in shown.items()})
+    write_json(SAMPLES, {kind: [dataclasses.asdict(sample) for sample in group] for kind, group in shown.items()})
 
 
 if __name__ == "__main__":

@@ -1,15 +1,12 @@
 """Export the base for use: data/export/slim."""
 
-from pathlib import Path
-
 from personacore.export.slim import export_slim
 from personacore.files import sha256_of
+from personacore.layout import BASE, SLIM, TOKENIZER
 from personacore.model.files import load_model
 from personacore.params import load_params
 from personacore.provenance import code_version
 from personacore.stage import Speed, run_stage
-
-BASE, TOKENIZER = Path("data/models/base/model.safetensors"), Path("data/tokenizer/tokenizer.json")
 
 
 def main(speed: Speed) -> None:
@@ -21,7 +18,7 @@ def main(speed: Speed) -> None:
         "base": origin,
     }
     weights = dict(model.named_parameters())
-    export_slim(Path("data/export/slim"), model.config, weights, TOKENIZER, params.export.dtype, provenance)
+    export_slim(SLIM, model.config, weights, TOKENIZER, params.export.dtype, provenance)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
-from personacore.evaluation.samples import Sample, samples_page
 from personacore.files import write_text
+from personacore.layout import SAMPLES
 from personacore.params import load_params
 from personacore.reporting.report import report_page
+from personacore.reporting.samples import samples_page
 from personacore.stage import Speed, run_stage
 
 NAMES = ("corpus", "tokenizer", "encode", "train", "evaluate", "ablations")
@@ -17,9 +18,8 @@ def main(speed: Speed) -> None:
     metrics = {name: json.loads(Path(f"metrics/{name}.json").read_text()) for name in NAMES}
     page = report_page(metrics, params.model, params.train, params.evaluate, params.ablations)
     write_text("docs/REPORT.md", page)
-    groups = json.loads(Path("data/samples.json").read_text())
-    prompted, unprompted = ([Sample(**entry) for entry in groups[kind]] for kind in ("prompted", "unprompted"))
-    write_text("docs/samples.md", samples_page(prompted, unprompted))
+    samples = json.loads(SAMPLES.read_text())
+    write_text("docs/samples.md", samples_page(samples["prompted"], samples["unprompted"]))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """Train the tokenizer: data/tokenizer, metrics/tokenizer.json and plots/tokens_per_word.csv."""
 
-from pathlib import Path
-
 from personacore.corpus.documents import stream_documents
 from personacore.files import sha256_of, write_json, write_text
+from personacore.layout import TOKENIZER, TRAIN_TEXT, VALID_TEXT, VOCABULARY
 from personacore.params import load_params
 from personacore.provenance import code_version
 from personacore.stage import Speed, run_stage
@@ -12,16 +11,14 @@ from personacore.tokenizer.files import save_tokenizer, write_vocabulary
 from personacore.tokenizer.train import count_file, train_merges
 from personacore.tokenizer.usage import bytes_per_token, tokens_per_word
 
-TRAIN, VALID, FOLDER = Path("data/corpus/train.txt"), Path("data/corpus/valid.txt"), Path("data/tokenizer")
-
 
 def main(speed: Speed) -> None:
     params = load_params()
-    counts = count_file(TRAIN)
+    counts = count_file(TRAIN_TEXT)
     tokenizer = Tokenizer(train_merges(counts, params.tokenizer.vocab_size))
-    provenance = {"code": code_version("stages.tokenizer"), "made_from": {str(TRAIN): sha256_of(TRAIN)}}
-    save_tokenizer(tokenizer, FOLDER / "tokenizer.json", provenance)
-    write_vocabulary(tokenizer, FOLDER / "vocab.txt")
+    provenance = {"code": code_version("stages.tokenizer"), "made_from": {str(TRAIN_TEXT): sha256_of(TRAIN_TEXT)}}
+    save_tokenizer(tokenizer, TOKENIZER, provenance)
+    write_vocabulary(tokenizer, VOCABULARY)
     shares = tokens_per_word(tokenizer, counts)
     lines = "".join(f"{tokens},{share:.6g}\n" for tokens, share in shares.items())
     write_text("plots/tokens_per_word.csv", f"tokens,share_of_words\n{lines}")
@@ -32,7 +29,7 @@ def main(speed: Speed) -> None:
         "merges": len(tokenizer.merges),
         "distinct_words": len(counts),
         "whole_word_fraction": shares.get(1, 0.0),
-        "valid_bytes_per_token": bytes_per_token(tokenizer, stream_documents(VALID)),
+        "valid_bytes_per_token": bytes_per_token(tokenizer, stream_documents(VALID_TEXT)),
     }
     write_json("metrics/tokenizer.json", facts)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from personacore.files import write_json
+from personacore.layout import BASE
 from personacore.params import load_params
 from personacore.stage import Speed, run_stage
 from personacore.training.run import pretrain
@@ -16,7 +17,7 @@ def main(speed: Speed) -> None:
         params.train,
         params.seed,
         curve_file=Path("plots/train.csv"),
-        model_file=Path("data/models/base/model.safetensors"),
+        model_file=BASE,
     )
     if run.leads:
         write_json("metrics/train.json", run.facts)

@@ -1,7 +1,6 @@
 """Any source ends as the same two files: normalized documents, split by document, described by the same facts."""
 
 import hashlib
-import os
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -278,4 +277,4 @@ def test_documents_drawn_elsewhere_are_described_by_the_same_facts(tmp_path):
 def test_real_tinystories_are_split_whole(bring, tmp_path):
     facts = bring(EXCERPT, 0.02)
     assert facts["train_documents"] + facts["valid_documents"] == 11_332
-    assert sum(os.path.getsize(tmp_path / "corpus" / f"{split}.txt") for split in ("train", "valid")) == EXCERPT.stat().st_size
+    assert sum((tmp_path / "corpus" / f"{split}.txt").stat().st_size for split in ("train", "valid")) == EXCERPT.stat().st_size

@@ -33,10 +33,16 @@ def problems(root: Path) -> list[str]:
     params = load_params(root / "params.yaml")
     keys = {**KEYS, "corpus": (*KEYS["corpus"], *(("source_bits_per_byte",) if params.data.source == "pocket" else ()))}
     entries = [(f"metrics/{name}.json", metrics[name], wanted) for name, wanted in keys.items()]
-    entries += [(f"metrics/ablations.json: {name}", metrics["ablations"].get(name, {}), ABLATION_KEYS) for name in params.ablations]
+    entries += [
+        (f"metrics/ablations.json: {name}", metrics["ablations"].get(name, {}), ABLATION_KEYS) for name in params.ablations
+    ]
     for where, values, wanted in entries:
         found += [f"{where}: {key} is missing" for key in wanted if key not in values]
-        found += [f"{where}: {key} is {value}" for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
+        found += [
+            f"{where}: {key} is {value}"
+            for key, value in values.items()
+            if isinstance(value, float) and not math.isfinite(value)
+        ]
     if metrics["tokenizer"]["live_fraction"] < 0.99:
         found.append(f"metrics/tokenizer.json: live_fraction is {metrics['tokenizer']['live_fraction']}, below 0.99")
     figures = sorted((root / "plots").glob("*.png"))

@@ -3,7 +3,8 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 
 from personacore.errors import UserError
@@ -14,7 +15,7 @@ SLIM = "data/export/slim"
 def build_parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     parser = argparse.ArgumentParser(prog="personacore", description="A language model whose memory lives in its weights.")
-    parser.add_argument("--version", action="version", version=f"personacore {version('personacore')}")
+    parser.add_argument("--version", action="version", version=f"personacore {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     complete = commands.add_parser(
@@ -35,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     profile = commands.add_parser(
         "profile",
         help="write a profile into params.yaml",
-        description="Write a profile of profiles/ into params.yaml, keeping its comments; `dvc repro` then rebuilds what changed.",
+        description="Write a profile of profiles/ into params.yaml, keeping its comments; `dvc repro` rebuilds what changed.",
         epilog="example: personacore profile macbook",
     )
     profile.add_argument("name", metavar="NAME", help="pocket or macbook")
@@ -43,22 +44,29 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _version() -> str:
+    try:
+        return version("personacore")
+    except PackageNotFoundError:
+        return "(a checkout that is not installed)"
+
+
 def _complete(arguments: argparse.Namespace) -> None:
     from personacore.core import load  # torch takes a second to import, which --help should not
 
     core = load(arguments.model)
-    sys.stdout.write(arguments.prompt)
-    for piece in core.stream(
+    pieces = core.stream(
         arguments.prompt,
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
         seed=arguments.seed,
-    ):
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+    )
+    first = next(pieces, "")  # before anything is printed, so that a wrong argument prints nothing but its error
+    for piece in chain((arguments.prompt, first), pieces):
+        print(piece, end="", flush=True)
+    print(flush=True)
 
 
 def _profile(arguments: argparse.Namespace) -> None:

@@ -2,8 +2,8 @@
 
 A story is read sentence by sentence under one binding of roles to words. A sentence that the grammar could tell, but only
 of somebody or something else, is a contradiction: a changed name, a wrong pronoun, another toy. A sentence the grammar
-could not tell at all is judged by its words: the names and things of the grammar in it must have been met before, and a
-pronoun must agree with somebody named in this sentence or the one before.
+could not tell at all is judged by its words: the names of the grammar in it must have been met before, and a pronoun must
+agree with somebody named in this sentence or the one before.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,6 +15,7 @@ import regex
 from personacore.corpus.grammar import Choice, Grammar, Node, Plot, Row, Sequence, Slot, load_grammar
 
 _SENTENCE_END = regex.compile(r"(?<=[.!?][\"']?)[ \n]")
+_FINISHED = regex.compile(r"[.!?][\"']?$")
 _PEOPLE_WORDS = {"he": "he", "him": "he", "his": "he", "himself": "he", "she": "she", "her": "she", "herself": "she"}
 
 
@@ -71,7 +72,8 @@ class Reader:
                 for end, found in after.items():
                     positions.setdefault(self._skip(text, end), set()).update(found)
             elif not positions:
-                if self._tells_of_another(text, start) or not self._plausible(sentence, before, met_names):
+                unfinished = not _FINISHED.search(sentence)  # the text is cut off in it
+                if not unfinished and (self._tells_of_another(text, start) or not self._plausible(sentence, before, met_names)):
                     return Verdict(False, read, guessed, sentence)
                 guessed += 1
                 positions[self._skip(text, start + len(sentence))] = states

@@ -51,7 +51,7 @@ def fetch(url: str, target: Path, *, size: int | None = None, sha256: str | None
             _transfer(url, part, size, pinned=sha256 is not None)
         damage = _damage(part, size, sha256)
         if damage is None:
-            os.replace(part, target)
+            part.replace(target)
             _validator_file(part).unlink(missing_ok=True)
             return
         log.warning("%s: %s; starting again", url, damage)

@@ -31,6 +31,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
+from typing import NamedTuple
 
 import regex
 
@@ -41,8 +42,7 @@ PRONOUNS = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One entry of a list: its columns, and the pronoun it agrees with."""
 
     columns: tuple[str, ...]
@@ -149,9 +149,10 @@ def parse_line(line: str) -> Sequence:
     if len(stack) > 1:
         raise GrammarError(f"'[' is never closed in: {line}")
     rest = line[position:]
-    if regex.search(r"[{}<>]", "".join(node for node in (rest, *stack[0][0]) if isinstance(node, str))):
+    nodes = tuple(stack[0][0] + ([rest] if rest else []))
+    if any(regex.search(r"[{}<>]", node) for node in walk(nodes) if isinstance(node, str)):
         raise GrammarError(f"unreadable markup in: {line}")
-    return tuple(stack[0][0] + ([rest] if rest else []))
+    return nodes
 
 
 @dataclass
@@ -161,6 +162,7 @@ class Grammar:
     lists: dict[str, tuple[Row, ...]] = field(default_factory=dict)
     phrases: dict[str, Choice] = field(default_factory=dict)
     plots: dict[str, Plot] = field(default_factory=dict)
+    unions: dict[str, list[str]] = field(default_factory=dict)  # those that still wait for a list they join
 
     def sample(self, rng: random.Random, plot: str | None = None) -> Story:
         """One story, drawn with `rng`, of the named plot or of any."""
@@ -206,13 +208,16 @@ class Grammar:
                 written = _write(bound[node.source], node)
                 if text.startswith(written, start):
                     yield start + len(written), bound
-        else:
+        elif node.fresh or bound is None:
             rows = self.lists[node.source] if node.fresh else plot.roles[node.source]
-            taken = () if node.fresh or bound is None else bound.values()
-            for row in rows:
+            for written in dict.fromkeys(_write(row, node) for row in rows):  # whose word it is makes no difference
+                if text.startswith(written, start):
+                    yield start + len(written), bound
+        else:
+            for row in plot.roles[node.source]:
                 written = _write(row, node)
-                if text.startswith(written, start) and row not in taken:
-                    yield start + len(written), bound if node.fresh or bound is None else {**bound, node.source: row}
+                if text.startswith(written, start) and row not in bound.values():
+                    yield start + len(written), {**bound, node.source: row}
 
 
 class _Teller:
@@ -304,8 +309,10 @@ def parse_words(text: str, grammar: Grammar, name: str) -> None:
             grammar.phrases[key] = Choice(tuple(parse_line(line.removeprefix("- ").strip()) for line in lines))
         else:
             grammar.lists[key] = parse_rows(" ".join(lines), pronoun)
-    for key, parts in unions.items():
-        grammar.lists[key] = tuple(row for part in parts for row in grammar.lists[part])
+    grammar.unions |= unions
+    for key, parts in list(grammar.unions.items()):  # a union may stand before what it joins, in another file too
+        if all(part in grammar.lists for part in parts):
+            grammar.lists[key] = tuple(row for part in grammar.unions.pop(key) for row in grammar.lists[part])
 
 
 _ROLE = regex.compile(r"([a-z_]+)(?:: ([a-z_]+)| = (.+))")
@@ -337,8 +344,8 @@ def parse_plots(text: str, grammar: Grammar, name: str) -> None:
 
 
 def check(grammar: Grammar) -> list[str]:
-    """What is wrong with the grammar, a line each: unknown names, equal options, empty lists."""
-    problems: list[str] = []
+    """What is wrong with the grammar, a line each: unknown names and forms, equal options, lists that are or run empty."""
+    problems = [f"list {key}: joins unknown lists among {', '.join(parts)}" for key, parts in grammar.unions.items()]
     for key, rows in grammar.lists.items():
         words = [row.columns[0] for row in rows]
         repeated = sorted({word for word in words if words.count(word) > 1})
@@ -352,11 +359,15 @@ def check(grammar: Grammar) -> list[str]:
         for node in walk((tree,)):
             if isinstance(node, Choice) and len(set(node.options)) < len(node.options):
                 problems.append(f"{where}: two equal options: {node.options}")
-            if isinstance(node, Slot) and node.fresh and node.source not in grammar.lists | grammar.phrases:
-                problems.append(f"{where}: unknown list <{node.source}>")
+            if isinstance(node, Slot) and node.fresh:
+                problems += _check_fresh(where, node, grammar)
             if isinstance(node, Slot) and not node.fresh and plot:
                 problems += _check_role(where, node, plot)
     for plot in grammar.plots.values():
+        for role, rows in plot.roles.items():
+            rivals = sum(not set(rows).isdisjoint(theirs) for other, theirs in plot.roles.items() if other != role)
+            if len(rows) <= rivals:
+                problems.append(f"plot {plot.name}: {{{role}}} may find all its words taken by other roles")
         for phrase in _phrases_of(grammar, plot.beats):
             for node in walk((grammar.phrases[phrase],)):
                 if isinstance(node, Slot) and not node.fresh:
@@ -364,14 +375,26 @@ def check(grammar: Grammar) -> list[str]:
     return problems
 
 
+def _check_fresh(where: str, slot: Slot, grammar: Grammar) -> list[str]:
+    if slot.source in grammar.phrases:
+        return [f"{where}: <{slot.source}.{slot.form}> is a list of phrases, which have no forms"] if slot.form else []
+    if slot.source not in grammar.lists:
+        return [f"{where}: unknown list <{slot.source}>"]
+    return _check_form(f"{where}: <{slot.source}.{slot.form}>", slot, grammar.lists[slot.source])
+
+
 def _check_role(where: str, slot: Slot, plot: Plot) -> list[str]:
     if slot.source not in plot.roles:
         return [f"{where}: unknown role {{{slot.source}}}"]
+    return _check_form(f"{where}: {{{slot.source}.{slot.form}}}", slot, plot.roles[slot.source])
+
+
+def _check_form(where: str, slot: Slot, rows: tuple[Row, ...]) -> list[str]:
     try:
-        for row in plot.roles[slot.source]:
+        for row in rows:
             row.form(slot.form)
     except (KeyError, IndexError):
-        return [f"{where}: {{{slot.source}.{slot.form}}} has no such form"]
+        return [f"{where} has no such form"]
     return []
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from personacore.model.gpt import GPT
+from personacore.tokenizer.bpe import Tokenizer
 
 IGNORED = -100  # the target that `cross_entropy` leaves out
 
@@ -64,7 +66,7 @@ def windows(length: int, block_size: int) -> Iterator[Window]:
 def split_documents(tokens: np.ndarray, end_of_text: int, limit: int | None = None) -> list[np.ndarray]:
     """The documents of a token file, each with its `<|endoftext|>`, at most `limit` of them."""
     ends = np.flatnonzero(tokens == end_of_text)[:limit] + 1
-    return [np.asarray(tokens[begin:end]) for begin, end in zip(np.append(0, ends[:-1]), ends, strict=True)]
+    return [np.asarray(tokens[begin:end]) for begin, end in pairwise(np.append(0, ends))]
 
 
 def _batches(documents: Sequence[np.ndarray], block_size: int, batch_tokens: int) -> Iterator[list[tuple[int, Window]]]:
@@ -115,3 +117,9 @@ def _summed_loss(model: GPT, inputs: Tensor, targets: Tensor) -> float:
         model(inputs).float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
     )
     return losses.cpu().double().sum().item()
+
+
+def file_loss(model: GPT, tokenizer: Tokenizer, tokens: np.ndarray, batch_tokens: int) -> Loss:
+    """The loss of every document of a token file, with its bytes counted."""
+    sizes = [len(tokenizer.token_bytes(number)) for number in range(tokenizer.vocab_size)]
+    return document_loss(model, split_documents(tokens, tokenizer.end_of_text), tokenizer.end_of_text, batch_tokens, sizes)

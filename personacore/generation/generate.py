@@ -28,12 +28,14 @@ def generate(
     ids are never drawn. A text longer than `block_size` goes on from its last half block, with or without the cache alike.
 
     Raises:
-        UserError: the prompt is empty, or `max_new_tokens` is below 1.
+        UserError: the prompt is empty, `max_new_tokens` is below 1, or the seed is negative or beyond 63 bits.
     """
     if prompts.size(1) == 0:
         raise UserError("the prompt is empty: begin with at least <|endoftext|>")
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens: {max_new_tokens} is below 1")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"seed: {seed} is not from 0 to below 2^63")
     block_size, device = model.config.block_size, model.wte.weight.device
     generator = torch.Generator().manual_seed(seed)
     was_training = model.training

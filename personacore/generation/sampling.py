@@ -29,7 +29,8 @@ def sample(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Te
     """The next id of each row: logits (B, V), of which -inf can never be drawn, to ids (B,)."""
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)
-    logits = logits.float() / sampling.temperature
+    logits = logits.double()
+    logits = (logits - logits.max(dim=-1, keepdim=True).values) / sampling.temperature  # near 0 it overflows to -inf only
     if sampling.top_k is not None and sampling.top_k < logits.size(-1):
         smallest = logits.topk(sampling.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)

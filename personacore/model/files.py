@@ -38,6 +38,8 @@ def build_model(config: GPTConfig, weights: Mapping[str, Tensor], path: Path) ->
         UserError: a tensor is missing, unknown, or of another shape.
     """
     try:
+        if config.n_embd % config.n_head:
+            raise ValueError(f"n_head {config.n_head} does not divide n_embd {config.n_embd}")
         with torch.device("meta"):
             model = GPT(config)
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:

@@ -86,7 +86,8 @@ def plot_ablations(path: Path, cohort: pd.DataFrame, floor: float | None) -> Non
         axes.bar_label(bars, labels, padding=4)
         if floor is not None:
             axes.axvline(floor, color=COLORS[2], ls="--")
-            axes.text(floor, -0.75, " source", color=COLORS[2], va="center")
+            axes.text(floor, -0.7, f"the source's entropy, {floor:.3f}", color=COLORS[2], ha="center", va="center")
+            axes.set_title(axes.get_title(), pad=22)
         axes.set_xlim(0, cohort["bits_per_byte"].max() * 1.25)
         axes.grid(axis="y", visible=False)
         axes.invert_yaxis()

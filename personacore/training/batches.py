@@ -14,7 +14,7 @@ def row_starts(tokens: np.ndarray, end_of_text: int, block_size: int) -> np.ndar
     rows that begin inside it, a block apart. All rows hold block_size + 1 tokens.
 
     >>> row_starts(np.array([5, 9, 6, 7, 8, 4, 9, 3, 9], dtype="<u2"), end_of_text=9, block_size=2).tolist()
-    [0, 1, 3, 6]
+    [0, 1, 3, 5, 6]
 
     Raises:
         UserError: the corpus is shorter than one row.

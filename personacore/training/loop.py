@@ -1,4 +1,7 @@
-"""The training loop: same seed and params, same curve, whenever it was interrupted and however many processes ran it."""
+"""The training loop: same seed and params, same curve, whenever it was interrupted and however many processes ran it.
+
+With dropout the masks also depend on the process and the micro-batch; without it, neither changes more than rounding.
+"""
 
 import csv
 import math
@@ -93,6 +96,8 @@ def train(
         measures = last or progress.step % params.eval_interval == 0
         if (measures or progress.step % params.log_interval == 0) and not _has_row(progress):
             valid = _validate(model, valid_documents, end_of_text, device, world) if measures else None
+            if valid is not None and not math.isfinite(valid):
+                raise _diverged("validation", valid, progress.step, state_file)
             if valid is not None and valid < progress.best_loss:
                 progress.best_step, progress.best_loss = progress.step, valid
                 best = _copy(model)
@@ -101,18 +106,16 @@ def train(
             log(_log_line(progress, params, tokens_per_step, progress.step - first_step, time.monotonic() - started))
         if last:
             break
-        loss = _step(model, params, batches, optimizers, progress.step, device, precision, world, extra_penalties)
+        loss = _accumulate(model, params, batches, progress.step, device, precision, world, extra_penalties)
         if not math.isfinite(loss):
-            kept = f"; the state before it is kept in {state_file}" if state_file else ""
-            raise UserError(
-                f"training diverged: loss {loss} at step {progress.step}{kept}. Lower train.lr and train.muon_lr, "
-                "lengthen train.warmup_steps, or set train.precision to fp32"
-            )
-        progress.losses.append(loss)
-        progress.step += 1
+            raise _diverged("training", loss, progress.step, state_file)
+        # Between gradient and update, because only now is the state known to give a finite loss.
         if state_file is not None and world.leads and time.monotonic() - saved >= params.checkpoint_seconds:
             _save(state_file, identity, model, optimizers, best, progress)
             saved = time.monotonic()
+        _update(optimizers, _lr_fraction(params, progress.step))
+        progress.losses.append(loss)
+        progress.step += 1
     seconds = time.monotonic() - started
     if state_file is not None and world.leads:
         _save(state_file, identity, model, optimizers, best, progress)
@@ -127,36 +130,29 @@ def train(
     )
 
 
-def _step(
+def _accumulate(
     model: GPT,
     params: TrainParams,
     batches: Batches,
-    optimizers: Sequence[torch.optim.Optimizer],
     step: int,
     device: torch.device,
     precision: str,
     world: World,
     extra_penalties: Sequence[Callable[[], Tensor]],
 ) -> float:
-    """One optimizer step on the batch of a step; returns its mean loss in nats per token, not finite if it diverged.
-
-    A step whose loss or gradient is not finite changes nothing.
-    """
+    """The clipped gradient of a step's batch, in `.grad`; returns its mean loss in nats per token, NaN without a gradient."""
     share, remainder = divmod(params.batch_size, world.size)
     micro = min(params.micro_batch_size, share)
     if remainder or share % micro:
         raise UserError(
             f"train.batch_size {params.batch_size} does not split into {world.size} processes of equal micro-batches"
         )
-    fraction = cosine_with_warmup(
-        step, max_steps=params.max_steps, warmup_steps=params.warmup_steps, min_fraction=params.min_lr_fraction
-    )
     scale = 1 / (params.batch_size * model.config.block_size)
     total = torch.zeros((), device=device)
     for first in range(world.rank * share, (world.rank + 1) * share, micro):
         inputs, targets = batches.rows(step, first, micro)
         if model.config.dropout:  # a function of the place in the run, so a resumed run draws the same masks
-            torch.manual_seed((batches.seed << 40) + (step << 16) + first)
+            torch.manual_seed(int(np.random.SeedSequence((batches.seed, step, first)).generate_state(1, np.uint64)[0]))
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             hidden = model.hidden(inputs.to(device)).flatten(0, 1)
         hidden = hidden.bfloat16() if precision == "bf16" else hidden
@@ -167,15 +163,29 @@ def _step(
     world.sum_gradients(model)
     mean_loss = world.sum_(total).item()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.grad_clip)
-    if not torch.isfinite(norm):
-        mean_loss = math.nan
+    return mean_loss if torch.isfinite(norm) else math.nan
+
+
+def _update(optimizers: Sequence[torch.optim.Optimizer], lr_fraction: float) -> None:
     for optimizer in optimizers:
-        if math.isfinite(mean_loss):
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * fraction
-            optimizer.step()
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * lr_fraction
+        optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return mean_loss
+
+
+def _lr_fraction(params: TrainParams, step: int) -> float:
+    return cosine_with_warmup(
+        step, max_steps=params.max_steps, warmup_steps=params.warmup_steps, min_fraction=params.min_lr_fraction
+    )
+
+
+def _diverged(kind: str, loss: float, step: int, state_file: Path | None) -> UserError:
+    kept = f"; the last good state is kept in {state_file}" if state_file is not None and state_file.exists() else ""
+    return UserError(
+        f"training diverged: {kind} loss {loss} at step {step}{kept}. Lower train.lr and train.muon_lr, "
+        "lengthen train.warmup_steps, or set train.precision to fp32"
+    )
 
 
 def _validate(model: GPT, documents: Sequence[np.ndarray], end_of_text: int, device: torch.device, world: World) -> float:
@@ -190,22 +200,22 @@ def _has_row(progress: Progress) -> bool:
 
 
 def _add_row(progress: Progress, params: TrainParams, valid: float | None) -> None:
-    fraction = cosine_with_warmup(
-        progress.step, max_steps=params.max_steps, warmup_steps=params.warmup_steps, min_fraction=params.min_lr_fraction
-    )
     mean = sum(progress.losses) / len(progress.losses) if progress.losses else None
-    progress.rows.append([progress.step, mean, valid, fraction])
+    progress.rows.append([progress.step, mean, valid, _lr_fraction(params, progress.step)])
     progress.losses.clear()
 
 
 def _log_line(progress: Progress, params: TrainParams, tokens_per_step: int, steps: int, seconds: float) -> str:
-    _, loss, valid, fraction = progress.rows[-1]
-    rate = steps * tokens_per_step / seconds if steps else math.nan
-    left = (params.max_steps - progress.step) * seconds / steps if steps else math.nan
-    eta = f"{int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02}" if steps else "-"
+    _, *losses, fraction = progress.rows[-1]
+    loss, valid = ("      -" if value is None else f"{value:7.4f}" for value in losses)
+    rate, eta = "-", "-"
+    if steps:
+        rate = f"{steps * tokens_per_step / seconds:.0f}"
+        left = int((params.max_steps - progress.step) * seconds / steps)
+        eta = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
     return (
-        f"step {progress.step:6d}/{params.max_steps}  loss {loss if loss is not None else math.nan:7.4f}  "
-        f"valid {valid if valid is not None else math.nan:7.4f}  lr {fraction:5.3f}  {rate:8.0f} tok/s  eta {eta}"
+        f"step {progress.step:6d}/{params.max_steps}  loss {loss}  valid {valid}  "
+        f"lr {fraction:5.3f}  {rate:>8} tok/s  eta {eta}"
     )
 
 

@@ -4,12 +4,12 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from personacore.evaluation.loss import Loss, document_loss, split_documents
+from personacore.evaluation.loss import split_documents
 from personacore.files import sha256_of
+from personacore.layout import RESUME, TOKENIZER, TRAIN_TOKENS, VALID_TOKENS
 from personacore.model.files import build_model, save_model
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.params import ModelParams, TrainParams
@@ -19,12 +19,8 @@ from personacore.tokenizer.files import load_tokenizer
 from personacore.tokenizer.tokenfile import open_tokens
 from personacore.training.batches import Batches, row_starts
 from personacore.training.device import choose_device, choose_precision
-from personacore.training.distributed import World, join_world
+from personacore.training.distributed import join_world
 from personacore.training.loop import Trained, train, write_curve
-
-TOKENIZER = Path("data/tokenizer/tokenizer.json")
-TRAIN_TOKENS, VALID_TOKENS = Path("data/tokens/train.bin"), Path("data/tokens/valid.bin")
-RESUME = Path(".resume")
 
 
 @dataclass(frozen=True)
@@ -41,10 +37,6 @@ class Run:
     def forget_state(self) -> None:
         """Delete the resume state; called once every result is written."""
         shutil.rmtree(self.state_folder, ignore_errors=True)
-
-    def validation_loss(self, batch_tokens: int) -> Loss:
-        """The loss of the best model over the whole validation file."""
-        return validation_loss(self.model, self.tokenizer, batch_tokens)
 
     def speed(self) -> dict[str, object]:
         """The machine-bound figures, of the steps that this process made."""
@@ -72,12 +64,10 @@ def pretrain(
     identity = _identity(name, dataclasses.asdict(model), dataclasses.asdict(params), seed, inputs, device.type, precision)
     folder = RESUME / identity[:16]
     with join_world() as world:
-        if world.leads:
-            print(
-                f"{GPT(config).parameter_count():,} parameters on {device.type} in {precision}, {len(starts):,} rows an epoch"
-            )
+        log = (lambda line: print(line, flush=True)) if world.leads else (lambda line: None)
         fresh = GPT(config)
         fresh.reset_parameters(seed)
+        log(f"{fresh.parameter_count():,} parameters on {device.type} in {precision}, {len(starts):,} rows an epoch")
         trained = train(
             fresh,
             params,
@@ -89,7 +79,7 @@ def pretrain(
             world=world,
             state_file=folder / "state.safetensors",
             identity=identity,
-            log=_print_if(world),
+            log=log,
             on_row=(lambda rows: write_curve(curve_file, rows)) if world.leads else (lambda rows: None),
         )
         if world.leads and model_file is not None:
@@ -108,17 +98,6 @@ def pretrain(
     return Run(best, tokenizer, trained, facts, world.leads, folder)
 
 
-def validation_loss(model: GPT, tokenizer: Tokenizer, batch_tokens: int) -> Loss:
-    """The loss of a model over the whole validation file."""
-    documents = split_documents(open_tokens(VALID_TOKENS), tokenizer.end_of_text)
-    sizes = [len(tokenizer.token_bytes(number)) for number in range(tokenizer.vocab_size)]
-    return document_loss(model, documents, tokenizer.end_of_text, batch_tokens, sizes)
-
-
 def _identity(name: str, *parts: object) -> str:
     code = digest_files(import_closure(name))
     return hashlib.sha256(json.dumps([name, code, *parts], sort_keys=True).encode()).hexdigest()
-
-
-def _print_if(world: World) -> Callable[[str], None]:
-    return (lambda line: print(line, flush=True)) if world.leads else (lambda line: None)

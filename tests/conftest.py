@@ -1,0 +1,46 @@
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from personacore.params import read_yaml
+from personacore.tokenizer.bpe import Tokenizer
+from personacore.tokenizer.files import save_tokenizer
+from personacore.tokenizer.train import count_words, train_merges
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Toy models are several times faster on one thread. Torch reads this when it is first imported, which is after here.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def workspace(monkeypatch) -> Callable[..., Path]:
+    """Fills a folder with what the train stage reads, tiny, and moves there; stages run from it as from a clone."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def fill(folder: Path, *, dropout: float = 0.0, **train: object) -> Path:
+        rng = random.Random(5)
+        words = ["the", "cat", "dog", "sat", "ran", "home", "and", "was", "glad", "."]
+        stories = [" ".join(rng.choices(words, k=rng.randint(5, 30))) for _ in range(60)]
+        tokenizer = Tokenizer(train_merges(count_words(stories), 274))
+        (folder / "data" / "tokens").mkdir(parents=True)
+        (folder / "data" / "tokenizer").mkdir()
+        save_tokenizer(tokenizer, folder / "data" / "tokenizer" / "tokenizer.json", {})
+        for split, part in (("train", stories[:50]), ("valid", stories[50:])):
+            ids = [number for story in part for number in [*tokenizer.encode(story), tokenizer.end_of_text]]
+            np.array(ids, dtype="<u2").tofile(folder / "data" / "tokens" / f"{split}.bin")
+        params = read_yaml(ROOT / "params.yaml")
+        params["model"] |= {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "dropout": dropout}
+        params["train"] |= {"batch_size": 4, "micro_batch_size": 2, "warmup_steps": 5, "eval_interval": 10, "log_interval": 3}
+        params["train"] |= {"device": "cpu", "precision": "fp32"} | train
+        (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        monkeypatch.chdir(folder)
+        return folder
+
+    return fill

@@ -1,0 +1,172 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import personacore
+from personacore.app import cli
+from personacore.export.slim import export_slim
+from personacore.model.gpt import GPT, GPTConfig
+from personacore.tokenizer.bpe import Tokenizer
+from personacore.tokenizer.files import save_tokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = [sys.executable, "-m", "personacore.app.cli"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    save_tokenizer(Tokenizer([]), folder / "tokenizer.json", {})
+    gpt = GPT(GPTConfig(vocab_size=264, n_layer=1, n_head=2, n_embd=8, block_size=16))
+    gpt.reset_parameters(0)
+    weights = {name: 10 * tensor.detach() for name, tensor in gpt.named_parameters()}
+    export_slim(folder / "slim", gpt.config, weights, folder / "tokenizer.json", "float32", {})
+    return folder / "slim"
+
+
+def test_complete_prints_the_prompt_and_its_continuation(model, capsys):
+    assert cli.main(["complete", "Once upon a time", "--model", str(model), "--seed", "7", "--max-new-tokens", "30"]) == 0
+    printed = capsys.readouterr()
+    expected = personacore.load(model).complete("Once upon a time", max_new_tokens=30, seed=7)
+    assert printed.out == f"Once upon a time{expected}\n"
+    assert printed.err == ""
+    assert expected
+
+
+def test_the_program_prints_what_the_library_writes(model):
+    done = subprocess.run(
+        [*PROGRAM, "complete", "É", "--model", str(model), "--max-new-tokens", "20"], cwd=ROOT, capture_output=True, check=True
+    )
+    assert done.stdout.decode() == f"É{personacore.load(model).complete('É', max_new_tokens=20)}\n"
+    assert done.stderr == b""
+
+
+def test_equal_seeds_print_equal_text_and_others_do_not(model, capsys):
+    texts = []
+    for seed in ("1", "1", "2"):
+        assert cli.main(["complete", "a", "--model", str(model), "--seed", seed]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_every_option_reaches_the_model(model, capsys):
+    options = {"max_new_tokens": 25, "temperature": 1.5, "top_k": 9, "top_p": 0.9, "seed": 5}
+    flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    assert cli.main(["complete", "a", "--model", str(model), *flags]) == 0
+    assert capsys.readouterr().out == f"a{personacore.load(model).complete('a', **options)}\n"
+
+
+def test_without_a_prompt_the_model_begins(model, capsys):
+    assert cli.main(["complete", "--model", str(model), "--temperature", "0"]) == 0
+    assert capsys.readouterr().out == f"{personacore.load(model).complete('', temperature=0)}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--temperature", "-1"], "temperature"),
+        (["--top-p", "2"], "top_p"),
+        (["--top-k", "0"], "top_k"),
+        (["--max-new-tokens", "0"], "max_new_tokens"),
+        (["--seed", "-1"], "seed"),
+        (["--seed", "99999999999999999999"], "seed"),
+        (["--model", "nowhere"], "nowhere"),
+    ],
+    ids=str,
+)
+def test_an_error_is_one_line_on_stderr_and_status_1(model, capsys, arguments, word):
+    assert cli.main(["complete", "Once", "--model", str(model), *arguments]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("personacore: ") and printed.err.count("\n") == 1
+    assert word in printed.err
+
+
+def test_a_prompt_that_is_no_text_is_an_error(model, capsys):
+    assert cli.main(["complete", os.fsdecode(b"a\xff"), "--model", str(model)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("personacore: the text is not valid Unicode") and printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["sing"], ["complete", "--seed", "x"], ["complete", "a", "b"], ["complete", "--fast"], ["profile"]],
+    ids=str,
+)
+def test_wrong_use_is_status_2_and_says_the_usage(capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "usage: personacore" in printed.err
+
+
+@pytest.mark.parametrize("command", ["complete", "profile"])
+def test_help_of_a_command_shows_an_example(capsys, command):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([command, "--help"])
+    assert caught.value.code == 0
+    assert f"example: personacore {command} " in capsys.readouterr().out
+
+
+def test_help_lists_the_commands_and_does_not_wait_for_torch():
+    program = (
+        "import sys; from personacore.app.cli import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "complete" in done.stdout and "profile" in done.stdout
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(model):
+    with subprocess.Popen(
+        [*PROGRAM, "complete", "a", "--model", str(model), "--max-new-tokens", "100000"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.read(5)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 1
+
+
+def test_text_appears_while_it_is_written_and_an_interrupt_ends_it_quietly(model):
+    with subprocess.Popen(
+        [*PROGRAM, "complete", "a", "--model", str(model), "--max-new-tokens", "100000"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.read(5)  # long before the last of 100,000 tokens
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 130
+
+
+def test_a_profile_is_written_and_its_changes_printed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "big.yaml").write_text("model:\n  n_layer: 9\n")
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["profile", "big"]) == 0
+    assert capsys.readouterr().out.startswith("model.n_layer: ")
+    assert cli.main(["profile", "big"]) == 0
+    assert capsys.readouterr().out == "params.yaml is the big profile already\n"
+    assert cli.main(["profile", "bigger"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("personacore ")
