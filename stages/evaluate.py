@@ -5,7 +5,7 @@ from multiprocessing import Pool
 
 import numpy as np
 
-from personacore.corpus.consistency import story_is_consistent
+from personacore.corpus.consistency import judge_story
 from personacore.evaluation.loss import file_loss
 from personacore.evaluation.samples import write_samples
 from personacore.evaluation.stories import copied_fraction, distinct_words, repeated_sentence_fraction
@@ -52,7 +52,9 @@ def main(speed: Speed) -> None:
     }
     if params.data.source == "pocket":
         with Pool() as pool:
-            facts["consistent_fraction"] = float(np.mean(pool.map(story_is_consistent, texts, chunksize=4)))
+            verdicts = pool.map(judge_story, texts, chunksize=4)
+        facts["consistent_fraction"] = float(np.mean([verdict.consistent for verdict in verdicts]))
+        facts["guessed_sentences_mean"] = float(np.mean([verdict.guessed for verdict in verdicts]))
     write_json("metrics/evaluate.json", facts)
     rows = "".join(f"{number},{story.tokens},{len(story.text.split())}\n" for number, story in enumerate(stories))
     write_text("plots/samples.csv", f"sample,tokens,words\n{rows}")

@@ -3,7 +3,8 @@
 A story is read sentence by sentence under one binding of roles to words. A sentence that the grammar could tell, but only
 of somebody or something else, is a contradiction: a changed name, a wrong pronoun, another toy. A sentence the grammar
 could not tell at all is judged by its words: the names of the grammar in it must have been met before, and a pronoun must
-agree with somebody named in this sentence or the one before.
+agree with somebody named in this sentence or the one before. A text of which the grammar could tell less than half the
+sentences, such as an empty one, is not consistent.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a story is consistent and, if not, the first sentence that contradicts; `read` counts those understood."""
+    """Whether a story is consistent and, if not, where it contradicts; how many sentences were read and how many guessed."""
 
     consistent: bool
     read: int
@@ -64,7 +65,7 @@ class Reader:
             start = min(positions)
             states = positions.pop(start)
             if start >= len(text):
-                return Verdict(True, read, guessed)
+                break
             after = self._read(text, start, states)
             sentence = text[start : self._end(text, start)]
             if after:
@@ -79,7 +80,8 @@ class Reader:
                 positions[self._skip(text, start + len(sentence))] = states
             met_names.update(self._name.findall(sentence))
             before = sentence
-        return Verdict(True, read, guessed)
+        understood = read >= max(1, guessed)
+        return Verdict(understood, read, guessed, "" if understood else text)
 
     def _read(self, text: str, start: int, states: set[State]) -> dict[int, set[State]]:
         """Where the sentences of the grammar that agree with a state end: its own plot's first, else any plot's."""
@@ -196,6 +198,6 @@ def story_reader() -> Reader:
     return Reader(load_grammar())
 
 
-def story_is_consistent(text: str) -> bool:
-    """Whether the shipped grammar finds a story consistent."""
-    return story_reader().judge(text).consistent
+def judge_story(text: str) -> Verdict:
+    """What the shipped grammar finds of a story."""
+    return story_reader().judge(text)

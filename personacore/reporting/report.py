@@ -185,10 +185,13 @@ def _evaluation(facts: Mapping[str, Any], corpus: Mapping[str, Any], evaluate: E
         samples.append(
             ("consistent", f"{facts['consistent_fraction']:.1%}", "stories that keep every name, pronoun and thing straight")
         )
+        samples.append(
+            ("sentences of its own", f"{facts['guessed_sentences_mean']:.2f}", "a story, which the grammar could not have told")
+        )
     checker = (
         """
 
-The checker behind the last row reads a story with the grammar itself: a sentence that the grammar could tell only of somebody or
+The checker behind the last two rows reads a story with the grammar itself: a sentence that the grammar could tell only of somebody or
 something else is a contradiction, and a sentence that it could not tell at all is judged by its names and pronouns. It accepts real
 stories of the corpus and rejects stories with one changed name, pronoun or thing (`tests/test_consistency.py`)."""
         if floor
