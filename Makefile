@@ -1,6 +1,6 @@
 # make repro   everything from a fresh machine: the environment, then every stage that is stale
 # make test    the test suite          make lint   ruff          make deps   rewrite dvc.yaml's lists of modules and params
-# make macbook the 13.9M-parameter profile on TinyStories, then `make repro`
+# make macbook the 13.9M-parameter profile on TinyStories, then every stage
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,30 +10,31 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := repro
 
 repro: .venv/installed
-	dvc repro
+	git rev-parse 2>/dev/null || $(BIN)/dvc config --local core.no_scm true  # a zip download has no history
+	$(BIN)/dvc repro
 
 test: .venv/installed
-	pytest
+	$(BIN)/pytest
 
 lint: .venv/installed
-	ruff check .
-	ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 deps: .venv/installed
-	python -m tools.deps
+	$(BIN)/python -m tools.deps
 
 macbook: .venv/installed
-	personacore profile macbook
-	dvc repro
+	$(BIN)/personacore profile macbook
+	$(BIN)/dvc repro
 
 lock: .venv/installed  # after a change of pyproject.toml; a local build's tag, as of torch, is no part of a version
 	$(BIN)/python -m pip install --quiet --upgrade --editable '.[dev]'
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > requirements.lock
+	$(BIN)/python -m pip freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+[a-z0-9.]*$$//' > requirements.lock
 
 # The lock holds every package, direct and transitive; the project itself is installed in place.
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "PersonaCore needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@

@@ -145,13 +145,14 @@ class Params:
             self.ablated(name)
 
     def ablated(self, name: str) -> "Params":
-        """These params with the overrides of one ablation and the cohort's budget.
+        """These params with the overrides of one ablation and the cohort's budget, of which warm-up is as large a part.
 
         Raises:
             UserError: the ablation is unknown, or overrides anything but keys of `model` and `train`.
         """
         _require(name in self.ablations, f"ablations.{name}: no such ablation; there are {', '.join(self.ablations)}")
-        budget = {"max_steps": self.ablation_steps, "warmup_steps": min(self.train.warmup_steps, self.ablation_steps)}
+        warmup_steps = math.ceil(self.train.warmup_steps * self.ablation_steps / self.train.max_steps)
+        budget = {"max_steps": self.ablation_steps, "warmup_steps": warmup_steps}
         changed: dict[str, Any] = {"train": dataclasses.replace(self.train, **budget)}
         for section, overrides in self.ablations[name].items():
             where = f"ablations.{name}.{section}"

@@ -20,7 +20,7 @@ def run_stage(name: str, main: Callable[[Speed], None]) -> None:
 
     Wall time, speed and memory belong to the machine, so no other file holds them and DVC does not track this one.
     """
-    speed: Speed = {"stage": name, "cpu": platform.processor() or platform.machine()}
+    speed: Speed = {"stage": name, "cpu": _processor(), "cores": os.cpu_count()}
     started = time.monotonic()
     try:
         main(speed)
@@ -38,3 +38,11 @@ def run_stage(name: str, main: Callable[[Speed], None]) -> None:
         return
     speed |= {"wall_seconds": round(time.monotonic() - started, 3), "peak_memory_megabytes": round(peak * unit / 2**20, 1)}
     write_json(Path("metrics/speed") / f"{name}.json", speed)
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

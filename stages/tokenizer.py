@@ -4,7 +4,6 @@ from personacore.corpus.documents import stream_documents
 from personacore.files import sha256_of, write_json, write_text
 from personacore.layout import TOKENIZER, TRAIN_TEXT, VALID_TEXT, VOCABULARY
 from personacore.params import load_params
-from personacore.provenance import code_version
 from personacore.stage import Speed, run_stage
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer, write_vocabulary
@@ -16,8 +15,8 @@ def main(speed: Speed) -> None:
     params = load_params()
     counts = count_file(TRAIN_TEXT)
     tokenizer = Tokenizer(train_merges(counts, params.tokenizer.vocab_size))
-    provenance = {"code": code_version("stages.tokenizer"), "made_from": {str(TRAIN_TEXT): sha256_of(TRAIN_TEXT)}}
-    save_tokenizer(tokenizer, TOKENIZER, provenance)
+    # The commit of the code is left out: equal merges are then equal bytes, and what stands on them is not made again.
+    save_tokenizer(tokenizer, TOKENIZER, {"made_from": {str(TRAIN_TEXT): sha256_of(TRAIN_TEXT)}})
     write_vocabulary(tokenizer, VOCABULARY)
     shares = tokens_per_word(tokenizer, counts)
     lines = "".join(f"{tokens},{share:.6g}\n" for tokens, share in shares.items())

@@ -44,7 +44,7 @@ def test_two_processes_draw_the_loss_curve_of_one(tmp_path, workspace):
 
 def test_without_a_launcher_one_process_is_the_whole_world(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with join_world() as world:
+    with join_world(torch.device("cpu")) as world:
         assert world == World(rank=0, size=1) and world.leads
 
 

@@ -239,7 +239,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path):
 def test_an_ablation_changes_what_it_names_and_the_budget_only(tmp_path):
     ablations = {"baseline": {}, "odd": {"model": {"n_layer": 1}, "train": {"lr": 1}}}
     params = params_with(tmp_path, ablations=ablations, ablation_steps=50, **{"train.warmup_steps": 100})
-    budget = dataclasses.replace(params.train, max_steps=50, warmup_steps=50)
+    budget = dataclasses.replace(params.train, max_steps=50, warmup_steps=math.ceil(100 * 50 / params.train.max_steps))
     baseline, odd = params.ablated("baseline"), params.ablated("odd")
     assert baseline == dataclasses.replace(params, ablations={}, train=budget)
     assert odd.model == dataclasses.replace(params.model, n_layer=1)

@@ -7,9 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 
+from personacore import layout
 from personacore.errors import UserError
 
-SLIM = "data/export/slim"
+SLIM = layout.SLIM.as_posix()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Write a profile of profiles/ into params.yaml, keeping its comments; `dvc repro` rebuilds what changed.",
         epilog="example: personacore profile macbook",
     )
-    profile.add_argument("name", metavar="NAME", help="pocket or macbook")
+    profile.add_argument("name", metavar="NAME", help="pocket, macbook, or smoke (every stage in a minute)")
     profile.set_defaults(run=_profile)
     return parser
 

@@ -3,8 +3,8 @@
 A story is read sentence by sentence under one binding of roles to words. A sentence that the grammar could tell, but only
 of somebody or something else, is a contradiction: a changed name, a wrong pronoun, another toy. A sentence the grammar
 could not tell at all is judged by its words: the names of the grammar in it must have been met before, and a pronoun must
-agree with somebody named in this sentence or the one before. A text of which the grammar could tell less than half the
-sentences, such as an empty one, is not consistent.
+agree with somebody in it or the sentence before, or else in the last one that named anybody. A text of which the grammar
+could tell less than half the sentences, such as an empty one, is not consistent.
 """
 
 from collections.abc import Iterator, Mapping
@@ -61,6 +61,7 @@ class Reader:
         read = guessed = 0
         met_names: set[str] = set()
         before = ""
+        last_people: set[str] = set()
         while positions:
             start = min(positions)
             states = positions.pop(start)
@@ -74,12 +75,15 @@ class Reader:
                     positions.setdefault(self._skip(text, end), set()).update(found)
             elif not positions:
                 unfinished = not _FINISHED.search(sentence)  # the text is cut off in it
-                if not unfinished and (self._tells_of_another(text, start) or not self._plausible(sentence, before, met_names)):
+                if not unfinished and (
+                    self._tells_of_another(text, start) or not self._plausible(sentence, before, last_people, met_names)
+                ):
                     return Verdict(False, read, guessed, sentence)
                 guessed += 1
                 positions[self._skip(text, start + len(sentence))] = states
             met_names.update(self._name.findall(sentence))
             before = sentence
+            last_people = self._people(sentence) or last_people
         understood = read >= max(1, guessed)
         return Verdict(understood, read, guessed, "" if understood else text)
 
@@ -117,11 +121,15 @@ class Reader:
             for end, _ in self.grammar.match(sentence.nodes, sentence.plot, text, start, None)
         )
 
-    def _plausible(self, sentence: str, before: str, met_names: set[str]) -> bool:
+    def _people(self, text: str) -> set[str]:
+        """The pronouns of the people named in a text."""
+        return {self.persons[word] for word in self._person.findall(text)}
+
+    def _plausible(self, sentence: str, before: str, last_people: set[str], met_names: set[str]) -> bool:
         """Whether the words of a sentence of the model's own fit what came before."""
         if any(name not in met_names for name in self._name.findall(sentence)):
             return False
-        near = {self.persons[word] for part in (before, sentence) for word in self._person.findall(part)}
+        near = self._people(sentence) | self._people(before) or last_people
         wanted = {_PEOPLE_WORDS[word] for word in regex.findall(r"[a-z]+", sentence.lower()) if word in _PEOPLE_WORDS}
         return not near or wanted <= near
 

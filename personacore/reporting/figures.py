@@ -66,7 +66,7 @@ def plot_loss(path: Path, curve: pd.DataFrame, bits_per_byte: float, nats_per_to
         if floor is not None:
             axes.axhline(floor / per_byte, color=COLORS[2], ls="--", label=f"the source's entropy, {floor:.3f} bits per byte")
         lowest = min(valid["valid_nats_per_token"].min(), floor / per_byte if floor is not None else math.inf)
-        axes.set_ylim(0.8 * lowest, min(6.0, valid["valid_nats_per_token"].max()))
+        axes.set_ylim(0.8 * lowest, max(1.5 * lowest, min(6.0, valid["valid_nats_per_token"].max())))
         axes.secondary_yaxis("right", functions=(lambda nats: nats * per_byte, lambda bits: bits / per_byte)).set_ylabel(
             "bits per byte", color=INK
         )

@@ -45,7 +45,7 @@ def _summary(metrics: Metrics) -> str:
     evaluation, corpus = metrics["evaluate"], metrics["corpus"]
     floor = corpus.get("source_bits_per_byte")
     against = (
-        f" The corpus's own entropy is {floor:.4f}, so the model is {_percent(evaluation['bits_per_byte'] / floor - 1)} above the lowest loss that is possible."
+        f" The corpus's own entropy is {floor:.4f}, so the model is {evaluation['bits_per_byte'] / floor - 1:.1%} above the lowest loss that is possible."
         if floor
         else ""
     )
@@ -65,7 +65,8 @@ def _summary(metrics: Metrics) -> str:
         ]
     return f"""# PersonaCore: technical report
 
-Written by the `report` stage. Every number below is read from `metrics/`, which `dvc repro` makes from `params.yaml`.
+Written by the `report` stage. Every result below is read from `metrics/`, which `dvc repro` makes from `params.yaml`; shapes and rates
+are those of `params.yaml`.
 
 A GPT of {evaluation["parameters"]:,} parameters, trained from nothing, predicts the stories of the validation file at
 {evaluation["bits_per_byte"]:.4f} bits per byte.{against}
@@ -123,7 +124,7 @@ def _model(model: ModelParams, metrics: Metrics) -> str:
     )
     return f"""## Model
 
-GPT-2's architecture in one file, `personacore/model/gpt.py`: pre-norm blocks, causal attention, GELU, learned positions. The six
+GPT-2's architecture in one file, `personacore/model/gpt.py`: pre-norm blocks, causal attention, GELU. The six
 projections of a block stay six modules, because that is where a memory adapter attaches.
 
 {shape}
@@ -143,11 +144,12 @@ def _training(train: TrainParams, facts: Mapping[str, Any]) -> str:
 {facts["device"]}: {optimizer}, {train.warmup_steps} steps of warm-up, then a cosine to {train.min_lr_fraction:g} of the peak. The best
 checkpoint by validation loss is from step {facts["best_step"]:,}.
 
-**Decision: rows begin where documents begin.** A story is always read from its start with its whole context, as it is generated and
-as it is scored; a window cut at random from the stream would spend a good part of its predictions on names it has never seen.
+**Decision: rows begin where documents begin.** A document that fits a block is read from its start with its whole context, as it is
+generated and as it is scored; a window cut at random from the stream would spend a good part of its predictions on names it has never
+seen. A longer document also gives rows that begin inside it.
 
 **Decision: exact resumption.** Batches are a function of seed and step, so a run killed at any moment continues with the same curve
-and ends with the same weights, bit for bit (`tests/test_resume.py`).
+and ends with the same weights, on a CPU bit for bit (`tests/test_resume.py`).
 
 ![Loss](../plots/loss.png)"""
 
@@ -167,7 +169,7 @@ def _evaluation(facts: Mapping[str, Any], corpus: Mapping[str, Any], evaluate: E
         rows.append(
             (
                 "over the source's entropy",
-                _percent(facts["bits_per_byte"] / floor - 1),
+                f"{facts['bits_per_byte'] / floor - 1:.1%}",
                 "0 would be perfect knowledge of the grammar",
             )
         )
@@ -176,10 +178,10 @@ def _evaluation(facts: Mapping[str, Any], corpus: Mapping[str, Any], evaluate: E
         ("distinct words", f"{facts['distinct_words']:,}", "in all samples together"),
         (
             "repeated sentences",
-            _percent(facts["repeated_sentence_fraction"]),
+            f"{facts['repeated_sentence_fraction']:.1%}",
             "sentences that stand earlier in their own story",
         ),
-        ("copied 8-grams", _percent(facts["copied_8gram_fraction"]), "runs of 8 tokens that occur in the training text"),
+        ("copied 8-grams", f"{facts['copied_8gram_fraction']:.1%}", "runs of 8 tokens that occur in the training text"),
     ]
     if "consistent_fraction" in facts:
         samples.append(
@@ -247,8 +249,8 @@ compared with each other, not with the full run. One seed each, so a difference 
 def _shows(facts: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
     loss = facts["bits_per_byte"] / reference["bits_per_byte"] - 1
     size = facts["parameters"] / reference["parameters"] - 1
-    direction = "worse" if loss > 0 else "better"
-    return f"{abs(loss):.1%} {direction} in bits per byte with {_percent(size)} parameters"
+    parameters = f"{abs(size):.1%} {'more' if size > 0 else 'fewer'} parameters" if size else "as many parameters"
+    return f"{abs(loss):.1%} {'worse' if loss > 0 else 'better'} in bits per byte with {parameters}"
 
 
 _LIMITS = """## Limits
@@ -256,12 +258,9 @@ _LIMITS = """## Limits
 - One seed per row. Differences between neighbouring rows are not tested for significance.
 - The built-in corpus is simpler than natural text. Its floor says how well a model has learned this grammar, not how well it would
   learn English; for that, use the `macbook` profile.
-- The consistency checker judges sentences of the model's own making by names and pronouns only.
+- The consistency checker judges sentences of the model's own making by names and pronouns only, and a text at all only if the grammar
+  could have told half of its sentences.
 - Digits reproduce on the same machine with the same packages. Another processor may round differently."""
-
-
-def _percent(share: float) -> str:
-    return f"{share:+.1%}" if share < 0 else f"{share:.1%}"
 
 
 def _yaml(value: object) -> str:

@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from personacore.errors import UserError
+
 
 @dataclass(frozen=True)
 class World:
@@ -40,15 +42,21 @@ class World:
 
 
 @contextmanager
-def join_world() -> Iterator[World]:
-    """The world that `torchrun` describes in the environment, or one process alone."""
+def join_world(device: torch.device) -> Iterator[World]:
+    """The world that `torchrun` describes in the environment, or one process alone.
+
+    Raises:
+        UserError: several processes are to share a device that cannot exchange tensors.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
         return
-    if torch.cuda.is_available():
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"train.device: several processes cannot train on {device.type}; use cpu, or one process")
+    if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), size)
     finally:

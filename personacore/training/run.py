@@ -63,7 +63,7 @@ def pretrain(
     inputs = {str(path): sha256_of(path) for path in (TOKENIZER, TRAIN_TOKENS, VALID_TOKENS)}
     identity = _identity(name, dataclasses.asdict(model), dataclasses.asdict(params), seed, inputs, device.type, precision)
     folder = RESUME / identity[:16]
-    with join_world() as world:
+    with join_world(device) as world:
         log = (lambda line: print(line, flush=True)) if world.leads else (lambda line: None)
         fresh = GPT(config)
         fresh.reset_parameters(seed)
