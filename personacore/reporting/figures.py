@@ -94,12 +94,11 @@ def plot_ablations(path: Path, cohort: pd.DataFrame, floor: float | None) -> Non
 
 
 def plot_ablation_curves(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Validation loss of every ablation over steps."""
-    with figure(path, "Ablations while they train", "optimizer step", "validation nats per token") as axes:
+    """Training loss of every ablation over steps; all see the same batches."""
+    with figure(path, "Ablations while they train", "optimizer step", "nats per token on the training batches") as axes:
         for name, curve in curves.items():
-            valid = curve.dropna(subset="valid_nats_per_token")
-            axes.plot(valid["step"], valid["valid_nats_per_token"], "o-", ms=3, label=name)
-        axes.set_yscale("log")
+            trained = curve.dropna(subset="train_nats_per_token")
+            axes.plot(trained["step"], trained["train_nats_per_token"], lw=1.2, label=name)
         axes.legend()
 
 
