@@ -100,12 +100,13 @@ START = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, *sys.
 def test_memory_does_not_grow_with_the_corpus(tokenizer_path, tmp_path):
     rng = random.Random(0)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(1, 9))) for _ in range(5000)]
+    documents = [" ".join(rng.choices(words, k=2000)) for _ in range(830)]
     script = tmp_path / "peak_memory.py"
     script.write_text(PEAK_MEMORY)
     peaks = []
-    for megabytes in (2, 12):
+    for megabytes in (10, 100):
         corpus = tmp_path / f"{megabytes}.txt"
-        write_documents(corpus, (" ".join(rng.choices(words, k=2000)) for _ in range(megabytes * 83)))
+        write_documents(corpus, (document for _ in range(megabytes // 10) for document in documents))
         assert 0.9e6 * megabytes < corpus.stat().st_size < 1.1e6 * megabytes
         command = [sys.executable, "-c", START, script, tokenizer_path, corpus, tmp_path / "corpus.bin"]
         root = str(Path(__file__).parents[1])

@@ -10,7 +10,7 @@ from personacore.files import atomic_write
 
 SEPARATOR = "<|endoftext|>"
 MAX_DOCUMENT_BYTES = 64 * 2**20
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**18
 
 
 class DocumentCount(NamedTuple):

@@ -15,7 +15,7 @@ from personacore.corpus.documents import stream_documents
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-BATCH_CHARACTERS = 2**18
+BATCH_CHARACTERS = 2**16
 
 
 def document_batches(path: Path, label: str) -> Iterator[list[str]]:
