@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 # Files that a module reads as its own data; imports cannot tell.
-PACKAGE_DATA = {"personacore/corpus/grammar.py": "personacore/corpus/pocket"}
+PACKAGE_DATA = {"personacore/corpus/markup.py": "personacore/corpus/pocket"}
 
 
 def module_file(name: str) -> Path | None:

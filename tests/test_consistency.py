@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 import pytest
 
 from personacore.corpus.consistency import Reader, judge_story, story_reader
-from personacore.corpus.grammar import Choice, Grammar, Row, Slot, capitalize, load_grammar, parse_plots, parse_words
+from personacore.corpus.grammar import Choice, Grammar, Row, Slot, capitalize
+from personacore.corpus.markup import load_grammar, parse_plots, parse_words
 from personacore.corpus.stories import draw_story
 
 WORDS = """

@@ -6,23 +6,11 @@ from itertools import permutations
 import pytest
 import regex
 
-from personacore.corpus.grammar import (
-    Choice,
-    Grammar,
-    GrammarError,
-    Row,
-    Slot,
-    capitalize,
-    check,
-    load_grammar,
-    parse_line,
-    parse_plots,
-    parse_rows,
-    parse_words,
-    with_article,
-)
+from personacore.corpus.grammar import Choice, Grammar, Row, Slot, capitalize, with_article
+from personacore.corpus.markup import GrammarError, load_grammar, parse_line, parse_plots, parse_rows, parse_words
 from personacore.corpus.stories import bring_stories, draw_stories, draw_story
 from personacore.errors import UserError
+from tools.check_grammar import check
 
 WORDS = """
 # people

@@ -194,6 +194,14 @@ def test_weights_begin_as_those_of_gpt2():
             assert abs(parameter.mean().item()) < 5 * deviation / math.sqrt(parameter.numel()), name
 
 
+def test_the_token_embedding_alone_begins_with_the_deviation_asked_for():
+    model, plain = GPT(initialised().config), dict(initialised().named_parameters())
+    model.reset_parameters(3, embedding_std=0.1)
+    for name, parameter in model.named_parameters():
+        ratio = 5 if name == "wte.weight" else 1
+        torch.testing.assert_close(parameter, ratio * plain[name], msg=name)
+
+
 def test_a_fresh_model_finds_every_token_about_equally_likely():
     logits = initialised()(torch.arange(64)[None])
     losses = nn.functional.cross_entropy(logits[0, :-1], torch.arange(1, 64))

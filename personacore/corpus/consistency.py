@@ -13,7 +13,8 @@ from functools import lru_cache
 
 import regex
 
-from personacore.corpus.grammar import Choice, Grammar, Node, Plot, Row, Sequence, Slot, load_grammar
+from personacore.corpus.grammar import Choice, Grammar, Node, Plot, Row, Sequence, Slot
+from personacore.corpus.markup import load_grammar
 
 _SENTENCE_END = regex.compile(r"(?<=[.!?][\"']?)[ \n]")
 _FINISHED = regex.compile(r"[.!?][\"']?$")

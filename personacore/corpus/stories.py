@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from personacore.corpus.grammar import Story, load_grammar
+from personacore.corpus.grammar import Story
+from personacore.corpus.markup import load_grammar
 from personacore.corpus.sources import write_corpus
 from personacore.errors import UserError
 

@@ -141,11 +141,13 @@ class GPT(nn.Module):
             self.lm_head.weight = self.wte.weight
         self.reset_parameters()
 
-    def reset_parameters(self, seed: int | None = None) -> None:
+    def reset_parameters(self, seed: int | None = None, embedding_std: float = 0.02) -> None:
         """GPT-2's initialisation, from a generator of its own when `seed` is given.
 
         Normal weights of deviation 0.02 and zero biases; the two layers of a block that write into the residual stream
-        are scaled by 1/√(2·n_layer), so that its variance does not grow with depth.
+        are scaled by 1/√(2·n_layer), so that its variance does not grow with depth. `embedding_std` is the deviation of
+        the token embedding: with a larger one the words stand apart from the first step on, and attention learns sooner
+        to copy them.
         """
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
         with torch.no_grad():
@@ -156,7 +158,9 @@ class GPT(nn.Module):
                 elif kind == "bias":
                     parameter.zero_()
                 else:
-                    deviation = 0.02 / math.sqrt(2 * self.config.n_layer) if layer in RESIDUAL_WRITERS else 0.02
+                    deviation = embedding_std if layer == "wte" else 0.02
+                    if layer in RESIDUAL_WRITERS:
+                        deviation /= math.sqrt(2 * self.config.n_layer)
                     parameter.normal_(0.0, deviation, generator=generator)
 
     def use_attention(self, written_out: bool) -> None:
