@@ -74,6 +74,7 @@ def test_a_draw_that_is_nobodys_may_change(toy_reader):
     ("own", "consistent"),
     [
         ("The wind blew all night.", True),
+        ("Then Mr. Hill and Mrs. Moon met Tom.", True),
         ("Then Tom laughed and he ran.", True),
         ("Then Tom laughed and she ran.", False),
         ("Then Eva laughed and she ran.", False),

@@ -16,7 +16,7 @@ import regex
 from personacore.corpus.grammar import Choice, Grammar, Node, Plot, Row, Sequence, Slot
 from personacore.corpus.markup import load_grammar
 
-_SENTENCE_END = regex.compile(r"(?<=[.!?][\"']?)[ \n]")
+_SENTENCE_END = regex.compile(r"(?<=[.!?][\"']?)(?<!\bMrs?\.)[ \n]")
 _FINISHED = regex.compile(r"[.!?][\"']?$")
 _PEOPLE_WORDS = {"he": "he", "him": "he", "his": "he", "himself": "he", "she": "she", "her": "she", "herself": "she"}
 
