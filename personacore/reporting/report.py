@@ -87,7 +87,11 @@ split by document. SHA-256 of both files: `{corpus["sha256"]}`."""
 −log2 of its probability, so the source's entropy is known: {corpus["source_bits_per_byte"]:.4f} bits per byte on the validation stories,
 {corpus["train_source_bits_per_byte"]:.4f} on the training stories. A model cannot do better except by chance or where two different
 series of choices tell the same story. No natural corpus offers that floor: a loss there says how two models compare, here it also
-says how much is left to learn. No two stories are equal, within the splits or between them."""
+says how much is left to learn. No two stories are equal, within the splits or between them.
+
+**Decision: few names, said often.** Each story is about one or two people and one or two things, drawn from lists that nothing else is
+drawn from and mentioned again and again; what carries the information is passed once and never comes back. On stories that named many and
+repeated little, a model of this size learnt to avoid what had been said instead of copying it (`docs/EXPERIMENTS.md`)."""
 
 
 def _tokenizer(tokenizer: Mapping[str, Any], encode: Mapping[str, Any]) -> str:
@@ -142,7 +146,8 @@ def _training(train: TrainParams, facts: Mapping[str, Any]) -> str:
 
 {facts["steps"]:,} steps of {train.batch_size} rows, {facts["tokens"]:,} tokens or {facts["epochs"]:.2f} epochs, in {facts["precision"]} on
 {facts["device"]}: {optimizer}, {train.warmup_steps} steps of warm-up, then a cosine to {train.min_lr_fraction:g} of the peak. The best
-checkpoint by validation loss is from step {facts["best_step"]:,}.
+checkpoint by validation loss is from step {facts["best_step"]:,}. The token embedding begins with deviation {train.embedding_std:g}, the other
+weights with GPT-2's 0.02.
 
 **Decision: rows begin where documents begin.** A document that fits a block is read from its start with its whole context, as it is
 generated and as it is scored; a window cut at random from the stream would spend a good part of its predictions on names it has never
