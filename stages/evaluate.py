@@ -6,7 +6,10 @@ from multiprocessing import Pool
 import numpy as np
 
 from personacore.corpus.consistency import judge_story
+from personacore.corpus.markup import load_grammar
+from personacore.corpus.stories import draw_story
 from personacore.evaluation.loss import file_loss
+from personacore.evaluation.mentions import repeated_mentions
 from personacore.evaluation.samples import write_samples
 from personacore.evaluation.stories import copied_fraction, distinct_words, repeated_sentence_fraction
 from personacore.files import write_json, write_text
@@ -19,6 +22,7 @@ from personacore.tokenizer.files import load_tokenizer
 from personacore.tokenizer.tokenfile import open_tokens
 
 SHOWN = 5  # of the stories without a prompt, on the page
+READ = 300  # new stories, in which names and things that come again are looked for
 
 
 def main(speed: Speed) -> None:
@@ -55,6 +59,11 @@ def main(speed: Speed) -> None:
             verdicts = pool.map(judge_story, texts, chunksize=4)
         facts["consistent_fraction"] = float(np.mean([verdict.consistent for verdict in verdicts]))
         facts["guessed_sentences_mean"] = float(np.mean([verdict.guessed for verdict in verdicts]))
+        told = [draw_story(f"{seed}/read/{number}") for number in range(READ)]
+        mentions = repeated_mentions(model, tokenizer, told, load_grammar().plots)
+        facts["repeated_mentions"] = sum(count for count, _ in mentions.values())
+        facts["repeated_accuracy"] = sum(right for _, right in mentions.values()) / facts["repeated_mentions"]
+        facts |= {f"repeated_{role}_accuracy": right / count for role, (count, right) in mentions.items()}
     write_json("metrics/evaluate.json", facts)
     rows = "".join(f"{number},{story.tokens},{len(story.text.split())}\n" for number, story in enumerate(stories))
     write_text("plots/samples.csv", f"sample,tokens,words\n{rows}")

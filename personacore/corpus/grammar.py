@@ -66,13 +66,23 @@ class Plot:
     breaks: frozenset[int]
 
 
+class Mention(NamedTuple):
+    """Where a role's word stands in a story, in characters, and whether the role was met before."""
+
+    role: str
+    start: int
+    end: int
+    again: bool
+
+
 @dataclass(frozen=True)
 class Story:
-    """A story, the plot it was drawn from, and the information of its draws in bits."""
+    """A story, the plot it was drawn from, the information of its draws in bits, and the words of its roles in order."""
 
     text: str
     plot: str
     bits: float
+    mentions: tuple[Mention, ...]
 
 
 def with_article(phrase: str) -> str:
@@ -107,9 +117,9 @@ class Grammar:
         teller.roles = chosen.roles
         for number, beat in enumerate(chosen.beats):
             if teller.parts:
-                teller.parts.append("\n" if number in chosen.breaks else " ")
+                teller.write("\n" if number in chosen.breaks else " ")
             teller.tell((beat,))
-        return Story("".join(teller.parts), chosen.name, teller.bits)
+        return Story("".join(teller.parts), chosen.name, teller.bits, tuple(teller.mentions))
 
     def match(
         self, nodes: Sequence, plot: Plot, text: str, start: int, bound: dict[str, Row] | None
@@ -163,7 +173,13 @@ class _Teller:
         self.roles: dict[str, tuple[Row, ...]] = {}
         self.bound: dict[str, Row] = {}
         self.parts: list[str] = []
+        self.mentions: list[Mention] = []
+        self.length = 0
         self.bits = 0.0
+
+    def write(self, text: str) -> None:
+        self.parts.append(text)
+        self.length += len(text)
 
     def draw(self, count: int) -> int:
         """A uniform number below `count`; its information is added to `bits`."""
@@ -173,7 +189,7 @@ class _Teller:
     def tell(self, nodes: Sequence) -> None:
         for node in nodes:
             if isinstance(node, str):
-                self.parts.append(node)
+                self.write(node)
             elif isinstance(node, Choice):
                 self.tell(node.options[self.draw(len(node.options))])
             elif node.fresh and node.source in self.grammar.phrases:
@@ -182,13 +198,17 @@ class _Teller:
                 self.tell(_capital(chosen) if node.capital else chosen)
             elif node.fresh:
                 rows = self.grammar.lists[node.source]
-                self.parts.append(_write(rows[self.draw(len(rows))], node))
+                self.write(_write(rows[self.draw(len(rows))], node))
             else:
-                if node.source not in self.bound:
+                again = node.source in self.bound
+                if not again:
                     taken = self.bound.values()
                     rows = [row for row in self.roles[node.source] if row not in taken]
                     self.bound[node.source] = rows[self.draw(len(rows))]
-                self.parts.append(_write(self.bound[node.source], node))
+                start = self.length
+                self.write(_write(self.bound[node.source], node))
+                if node.form == "":
+                    self.mentions.append(Mention(node.source, start, self.length, again))
 
 
 def _write(row: Row, slot: Slot) -> str:
