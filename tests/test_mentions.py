@@ -64,6 +64,13 @@ def test_mentions_are_where_the_words_of_a_role_stand(grammar):
         assert [mention.again for mention in story.mentions] == [False, True, True, True, True, True]
 
 
+def test_a_word_is_said_again_only_after_itself_and_not_after_its_pronoun():
+    grammar = Grammar()
+    parse_words(WORDS, grammar, "words.txt")
+    parse_plots("== The girl\nhero: girl\n\nA {hero.girl} was {hero.his} own {hero}. {hero} ran.\n", grammar, "plots.txt")
+    assert [mention.again for mention in grammar.sample(random.Random(0)).mentions] == [False, True]
+
+
 def test_every_word_of_a_shipped_story_that_comes_again_is_of_its_role():
     plots = load_grammar().plots
     for number in range(50):
@@ -74,6 +81,7 @@ def test_every_word_of_a_shipped_story_that_comes_again_is_of_its_role():
             word = story.text[mention.start : mention.end]
             assert word in {row.columns[0] for row in plots[story.plot].roles[mention.role]}
             assert said.setdefault(mention.role, word) == word
+            assert not mention.again or word in story.text[: mention.start]
 
 
 def test_a_model_that_says_the_right_word_is_right_everywhere_and_is_asked_once_for_each(grammar):

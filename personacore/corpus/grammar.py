@@ -67,7 +67,7 @@ class Plot:
 
 
 class Mention(NamedTuple):
-    """Where a role's word stands in a story, in characters, and whether the role was met before."""
+    """Where a role's word stands in a story, in characters, and whether the word was said before."""
 
     role: str
     start: int
@@ -174,6 +174,7 @@ class _Teller:
         self.bound: dict[str, Row] = {}
         self.parts: list[str] = []
         self.mentions: list[Mention] = []
+        self.said: set[str] = set()
         self.length = 0
         self.bits = 0.0
 
@@ -200,15 +201,16 @@ class _Teller:
                 rows = self.grammar.lists[node.source]
                 self.write(_write(rows[self.draw(len(rows))], node))
             else:
-                again = node.source in self.bound
-                if not again:
+                if node.source not in self.bound:
                     taken = self.bound.values()
                     rows = [row for row in self.roles[node.source] if row not in taken]
                     self.bound[node.source] = rows[self.draw(len(rows))]
                 start = self.length
                 self.write(_write(self.bound[node.source], node))
                 if node.form == "":
-                    self.mentions.append(Mention(node.source, start, self.length, again))
+                    self.mentions.append(Mention(node.source, start, self.length, node.source in self.said))
+                if node.form in ("", "a"):  # a pronoun or another column says nothing of the word
+                    self.said.add(node.source)
 
 
 def _write(row: Row, slot: Slot) -> str:
