@@ -62,7 +62,8 @@ def main(speed: Speed) -> None:
         told = [draw_story(f"{seed}/read/{number}") for number in range(READ)]
         mentions = repeated_mentions(model, tokenizer, told, load_grammar().plots)
         facts["repeated_mentions"] = sum(count for count, _ in mentions.values())
-        facts["repeated_accuracy"] = sum(right for _, right in mentions.values()) / facts["repeated_mentions"]
+        if mentions:  # a block may be too short for any word to come again
+            facts["repeated_accuracy"] = sum(right for _, right in mentions.values()) / facts["repeated_mentions"]
         facts |= {f"repeated_{role}_accuracy": right / count for role, (count, right) in mentions.items()}
     write_json("metrics/evaluate.json", facts)
     rows = "".join(f"{number},{story.tokens},{len(story.text.split())}\n" for number, story in enumerate(stories))

@@ -90,8 +90,8 @@ split by document. SHA-256 of both files: `{corpus["sha256"]}`."""
 series of choices tell the same story. No natural corpus offers that floor: a loss there says how two models compare, here it also
 says how much is left to learn. No two stories are equal, within the splits or between them.
 
-**Decision: few names, said often.** Each story is about one or two people and one or two things, drawn from lists that nothing else is
-drawn from and mentioned again and again; what carries the information is passed once and never comes back. On stories that named many and
+**Decision: few names, said often.** Each story is about one or two people and one or two things, whose words stand in no other list
+and are said again and again; what carries the information is passed once and never comes back. On stories that named many and
 repeated little, a model of this size learnt to avoid what had been said instead of copying it (`docs/EXPERIMENTS.md`)."""
 
 
@@ -228,8 +228,8 @@ def _mentions(facts: Mapping[str, Any]) -> str:
     return f"""
 
 Where a story that the model has not seen says the word of a role again, the model is asked which word of the role's list is the likeliest.
-Over {facts["repeated_mentions"]:,} such places it names the right one in {facts["repeated_accuracy"]:.1%}; what it fails to look up here is what changes
-in its own stories.
+Over {facts["repeated_mentions"]:,} such places it names the right one in {facts["repeated_accuracy"]:.1%}. What it cannot look up here changes in its own stories; what
+else changes there is a matter of drawing at a temperature.
 
 {table(("role", "said again rightly"), rows)}"""
 
