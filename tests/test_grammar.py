@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 import regex
 
-from personacore.corpus.grammar import Choice, Grammar, Row, Slot, capitalize, with_article
+from personacore.corpus.grammar import Choice, Grammar, Row, Slot, capitalize, walk, with_article
 from personacore.corpus.markup import GrammarError, load_grammar, parse_line, parse_plots, parse_rows, parse_words
 from personacore.corpus.stories import bring_stories, draw_stories, draw_story
 from personacore.errors import UserError
@@ -262,6 +262,15 @@ def test_it_has_forty_plots_or_more_and_tells_all_of_them(stories):
     plots = load_grammar().plots
     assert len(plots) >= 40
     assert {story.plot for story in stories} == set(plots)
+
+
+def test_a_word_that_a_story_is_about_is_never_drawn_in_passing():
+    grammar = load_grammar()
+    subjects = {row.columns[0] for plot in grammar.plots.values() for rows in plot.roles.values() for row in rows}
+    trees = [*grammar.phrases.values(), *(beat for plot in grammar.plots.values() for beat in plot.beats)]
+    passing = {node.source for node in walk(trees) if isinstance(node, Slot) and node.fresh} & grammar.lists.keys()
+    assert subjects and passing
+    assert {key: found for key in passing if (found := subjects & {row.columns[0] for row in grammar.lists[key]})} == {}
 
 
 def test_its_vocabulary_is_three_thousand_words_or_more(stories):
