@@ -6,6 +6,7 @@ import random
 import runpy
 import signal
 import time
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from personacore.errors import UserError
+from personacore.evaluation.loss import document_loss
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.model.tensors import load_tensors, save_tensors
 from personacore.params import load_params
@@ -91,8 +93,9 @@ def small_run(tmp_path):
         model = GPT(config)
         model.reset_parameters(1)
         batches = Batches(tokens, row_starts(tokens, 15, 4), 4, params.batch_size, seed=1)
+        valid = partial(document_loss, documents=[tokens[:7]], end_of_text=15)
         options = {"device": torch.device("cpu"), "precision": "fp32", "state_file": tmp_path / "state.safetensors"} | options
-        return train(model, dataclasses.replace(params, max_steps=max_steps), batches, [tokens[:7]], 15, **options)
+        return train(model, dataclasses.replace(params, max_steps=max_steps), batches, valid, **options)
 
     return train_small
 

@@ -68,10 +68,15 @@ def fresh(config: GPTConfig = CONFIG) -> GPT:
     return model
 
 
+def scored(valid: list[np.ndarray]):
+    """What measures a model on these documents."""
+    return lambda model: document_loss(model, valid, END)
+
+
 def run(params=PARAMS, model=None, valid=None, **options):
     """A tiny run on the CPU in float32."""
     place = {"device": torch.device("cpu"), "precision": "fp32"}
-    return train(model or fresh(), params, corpus(), valid or documents(6, seed=2), END, **place, **options)
+    return train(model or fresh(), params, corpus(), scored(valid or documents(6, seed=2)), **place, **options)
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -126,7 +131,7 @@ def test_accumulation_changes_nothing_beyond_rounding(optimizer):
     runs, models = [], []
     for micro in (8, 4, 1):
         models.append(fresh())
-        penalty = lambda model=models[-1]: 0.05 * sum(p.square().sum() for p in model.parameters())  # noqa: E731
+        penalty = lambda step, model=models[-1]: 0.05 * sum(p.square().sum() for p in model.parameters())  # noqa: E731
         params = dataclasses.replace(PARAMS, optimizer=optimizer, micro_batch_size=micro, lr=1e-3, muon_lr=1e-3)
         runs.append(run(params, models[-1], extra_penalties=[penalty]))
     for other, model in zip(runs[1:], models[1:], strict=True):
@@ -149,7 +154,7 @@ def test_the_gradients_of_two_processes_add_up_to_that_of_one_penalties_included
                 found.update({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
 
         model = fresh()
-        run(params, model, world=Witness(rank, size), extra_penalties=[lambda: 0.5 * model.ln_f.weight.square().sum()])
+        run(params, model, world=Witness(rank, size), extra_penalties=[lambda step: 0.5 * model.ln_f.weight.square().sum()])
         return found
 
     first, second, alone = gradients(0, 2), gradients(1, 2), gradients(0, 1)
@@ -161,7 +166,7 @@ def test_the_gradients_of_two_processes_add_up_to_that_of_one_penalties_included
 def test_a_penalty_pulls_the_weights_where_it_points():
     pulled, free = fresh(), fresh()
     run(model=free)
-    run(model=pulled, extra_penalties=[lambda: 100 * pulled.wte.weight.square().sum()])
+    run(model=pulled, extra_penalties=[lambda step: 100 * pulled.wte.weight.square().sum()])
     assert pulled.wte.weight.norm() < 0.5 * free.wte.weight.norm()
 
 
@@ -215,14 +220,14 @@ def test_dropout_takes_a_seed_of_any_size():
     batches = Batches(tokens, starts, CONFIG.block_size, PARAMS.batch_size, seed=2**70)
     model = fresh(dataclasses.replace(CONFIG, dropout=0.2))
     place = {"device": torch.device("cpu"), "precision": "fp32"}
-    trained = train(model, PARAMS, batches, documents(6, seed=2), END, **place)
+    trained = train(model, PARAMS, batches, scored(documents(6, seed=2)), **place)
     assert math.isfinite(trained.best_loss)
 
 
 def test_in_bf16_the_curve_stays_near_that_of_float32():
     place = {"device": torch.device("cpu"), "precision": "bf16"}
     model = fresh()
-    rounded = train(model, PARAMS, corpus(), documents(6, seed=2), END, **place)
+    rounded = train(model, PARAMS, corpus(), scored(documents(6, seed=2)), **place)
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert [row[1] for row in rounded.rows[1:]] == pytest.approx([row[1] for row in run().rows[1:]], abs=0.02)
 
@@ -233,7 +238,7 @@ class Poison:
     def __init__(self, model: GPT, after: int, value: float = math.nan) -> None:
         self.weight, self.after, self.value, self.calls = model.ln_f.weight, after, value, 0
 
-    def __call__(self) -> torch.Tensor:
+    def __call__(self, step: int) -> torch.Tensor:
         self.calls += 1
         harm = self.value if math.isnan(self.value) else self.weight.sub(self.weight).sum().sqrt()  # value 0, slope NaN
         return 0 * self.weight.sum() + (harm if self.calls > self.after else 0)

@@ -1,5 +1,7 @@
 """Rows of tokens for training, each a pure function of the seed and its place in the run."""
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -34,6 +36,18 @@ def row_starts(tokens: np.ndarray, end_of_text: int, block_size: int) -> np.ndar
     return np.unique(np.minimum(np.repeat(firsts, rows) + within * block_size, last))
 
 
+class Rows(Protocol):
+    """What a run trains on: rows that depend on the seed and the step alone, and how many of their tokens count."""
+
+    seed: int
+
+    def rows(self, step: int, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets (count, T) of rows first .. first + count of one step's batch; targets of -100 do not count."""
+
+    def scored(self, step: int) -> int:
+        """The number of targets that count in one step's whole batch."""
+
+
 class Batches:
     """The rows of a run: epoch after epoch, each in a random order of its own."""
 
@@ -48,6 +62,10 @@ class Batches:
         taken = np.stack([self._row(int(number)) for number in wanted]).astype(np.int64)
         rows = torch.from_numpy(taken)
         return rows[:, :-1], rows[:, 1:]
+
+    def scored(self, step: int) -> int:
+        """Every token of every row counts."""
+        return self.batch_size * self.block_size
 
     def _row(self, number: int) -> np.ndarray:
         epoch, place = divmod(number, len(self.starts))

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from personacore.errors import UserError
-from personacore.evaluation.loss import document_loss
+from personacore.evaluation.loss import IGNORED, Loss
 from personacore.model.gpt import GPT
 from personacore.model.tensors import load_tensors, save_tensors
 from personacore.params import TrainParams
-from personacore.training.batches import Batches
+from personacore.training.batches import Rows
 from personacore.training.distributed import World
 from personacore.training.loss import assemble_loss, linear_cross_entropy
 from personacore.training.optimizer import build_optimizers
@@ -59,20 +59,22 @@ class Trained:
 def train(
     model: GPT,
     params: TrainParams,
-    batches: Batches,
-    valid_documents: Sequence[np.ndarray],
-    end_of_text: int,
+    batches: Rows,
+    validate: Callable[[GPT], Loss],
     *,
     device: torch.device,
     precision: str,
     world: World = World(),  # noqa: B008 (frozen)
     state_file: Path | None = None,
     identity: str = "",
-    extra_penalties: Sequence[Callable[[], Tensor]] = (),
+    extra_penalties: Sequence[Callable[[int], Tensor]] = (),
     log: Callable[[str], None] = lambda line: None,
     on_row: Callable[[list[list[float | None]]], None] = lambda rows: None,
 ) -> Trained:
     """Train `model` in place for `max_steps` and return the weights with the best validation loss.
+
+    `validate` gives the loss of this process's share of the validation documents.
+    A penalty is given the number of the step and returns what it adds to the loss.
 
     With `state_file` the run continues from the state saved there under the same `identity`, bit for bit, and saves its own
     every `checkpoint_seconds`. `on_row` is given the whole curve each time a row is added.
@@ -95,7 +97,7 @@ def train(
         last = progress.step == params.max_steps
         measures = last or progress.step % params.eval_interval == 0
         if (measures or progress.step % params.log_interval == 0) and not _has_row(progress):
-            valid = _validate(model, valid_documents, end_of_text, device, world) if measures else None
+            valid = _validate(model, validate, device, world) if measures else None
             if valid is not None and not math.isfinite(valid):
                 raise _diverged("validation", valid, progress.step, state_file)
             if valid is not None and valid < progress.best_loss:
@@ -133,12 +135,12 @@ def train(
 def _accumulate(
     model: GPT,
     params: TrainParams,
-    batches: Batches,
+    batches: Rows,
     step: int,
     device: torch.device,
     precision: str,
     world: World,
-    extra_penalties: Sequence[Callable[[], Tensor]],
+    extra_penalties: Sequence[Callable[[int], Tensor]],
 ) -> float:
     """The clipped gradient of a step's batch, in `.grad`; returns its mean loss in nats per token, NaN without a gradient."""
     share, remainder = divmod(params.batch_size, world.size)
@@ -147,7 +149,7 @@ def _accumulate(
         raise UserError(
             f"train.batch_size {params.batch_size} does not split into {world.size} processes of equal micro-batches"
         )
-    scale = 1 / (params.batch_size * model.config.block_size)
+    scale = 1 / batches.scored(step)
     total = torch.zeros((), device=device)
     for first in range(world.rank * share, (world.rank + 1) * share, micro):
         inputs, targets = batches.rows(step, first, micro)
@@ -156,14 +158,23 @@ def _accumulate(
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             hidden = model.hidden(inputs.to(device)).flatten(0, 1)
         hidden = hidden.bfloat16() if precision == "bf16" else hidden
-        loss = linear_cross_entropy(hidden, model.lm_head.weight, targets.to(device).flatten(), scale)
-        loss = assemble_loss(loss, [lambda p=penalty: p() * (micro / params.batch_size) for penalty in extra_penalties])
+        hidden, wanted = _scored(hidden, targets.flatten(), device)
+        loss = linear_cross_entropy(hidden, model.lm_head.weight, wanted, scale)
+        loss = assemble_loss(loss, [lambda p=penalty: p(step) * (micro / params.batch_size) for penalty in extra_penalties])
         loss.backward()
         total += loss.detach()
     world.sum_gradients(model)
     mean_loss = world.sum_(total).item()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.grad_clip)
     return mean_loss if torch.isfinite(norm) else math.nan
+
+
+def _scored(hidden: Tensor, targets: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The positions whose target counts; the output layer need not be computed for the others."""
+    places = (targets != IGNORED).nonzero().squeeze(1)
+    if len(places) == len(targets):
+        return hidden, targets.to(device)
+    return hidden[places.to(device)], targets[places].to(device)
 
 
 def _update(optimizers: Sequence[torch.optim.Optimizer], lr_fraction: float) -> None:
@@ -188,9 +199,9 @@ def _diverged(kind: str, loss: float, step: int, state_file: Path | None) -> Use
     )
 
 
-def _validate(model: GPT, documents: Sequence[np.ndarray], end_of_text: int, device: torch.device, world: World) -> float:
-    loss = document_loss(model, documents[world.rank :: world.size], end_of_text)
+def _validate(model: GPT, validate: Callable[[GPT], Loss], device: torch.device, world: World) -> float:
     place = device if device.type == "cuda" else "cpu"  # where the processes exchange messages; MPS has no float64
+    loss = validate(model)
     summed = world.sum_(torch.tensor([loss.nats, loss.tokens], dtype=torch.float64, device=place))
     return (summed[0] / summed[1]).item()
 

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from personacore.evaluation.loss import split_documents
+from personacore.evaluation.loss import document_loss, split_documents
 from personacore.files import sha256_of
 from personacore.layout import RESUME, TOKENIZER, TRAIN_TOKENS, VALID_TOKENS
 from personacore.model.files import build_model, save_model
@@ -72,8 +72,7 @@ def pretrain(
             fresh,
             params,
             Batches(tokens, starts, config.block_size, params.batch_size, seed),
-            valid,
-            tokenizer.end_of_text,
+            lambda model: document_loss(model, valid[world.rank :: world.size], tokenizer.end_of_text),
             device=device,
             precision=precision,
             world=world,
