@@ -55,7 +55,12 @@ def peers() -> tuple[tiktoken.Encoding, tokenizers.Tokenizer]:
     merges = [(names[left], names[right]) for left, right in ours.merges]
     model = tokenizers.models.BPE(vocab={name: token_id for token_id, name in enumerate(names)}, merges=merges)
     peer = tokenizers.Tokenizer(model)
-    peer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    peer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        [
+            tokenizers.pre_tokenizers.Split(tokenizers.Regex(PATTERN), "isolated"),
+            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     return tiktoken.Encoding("ours", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=dict(ours.specials)), peer
 
 

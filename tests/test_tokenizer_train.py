@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Regex, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as PeerTokenizer
-from tokenizers import models, pre_tokenizers, trainers
 
 from personacore.corpus.documents import stream_documents, write_documents
 from personacore.errors import UserError
 from personacore.tokenizer import parallel
 from personacore.tokenizer.bpe import MAX_TOKEN_BYTES, Tokenizer
+from personacore.tokenizer.pretokenize import PATTERN
 from personacore.tokenizer.train import MIN_PAIR_COUNT, count_file, count_words, train_merges
 
 EXCERPT = Path(__file__).parents[2] / "shared/data/tinystories/excerpt.txt"
@@ -37,7 +38,9 @@ def merged_bytes(tokenizer: Tokenizer) -> list[tuple[bytes, bytes]]:
 def peer_merges(documents: list[str], vocab_size: int) -> list[tuple[bytes, bytes]]:
     """The merges of `tokenizers`' own trainer; it counts no specials, we count eight."""
     peer = PeerTokenizer(models.BPE())
-    peer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    peer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(PATTERN), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - 8,
         min_frequency=MIN_PAIR_COUNT,
