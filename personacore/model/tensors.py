@@ -16,7 +16,7 @@ from personacore.files import atomic_write
 _KEY = "personacore"  # a single entry, because safetensors writes several in no stable order
 
 
-def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any], mode: int = 0o644) -> None:
     """Write tensors and a JSON description; equal input gives equal bytes.
 
     Raises:
@@ -24,7 +24,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], description: M
     """
     detached = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        with atomic_write(path) as temporary:
+        with atomic_write(path, mode) as temporary:
             save_file(detached, temporary, metadata={_KEY: json.dumps(description, allow_nan=False)})
     except (OSError, SafetensorError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):

@@ -1,0 +1,65 @@
+"""Memory files: one person's adapter, and what it was taught on."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from personacore.errors import UserError
+from personacore.model.gpt import GPTConfig
+from personacore.model.lora import LoRA
+from personacore.model.tensors import load_tensors, save_tensors
+
+SCHEMA = 1
+_MEND = "restore a copy of it, or start a new memory"
+
+
+def save_adapter(path: Path, lora: LoRA, provenance: Mapping[str, object]) -> None:
+    """Write one person's adapter, readable by that user only; `provenance` holds base_sha256, tokenizer_sha256 and more.
+
+    Raises:
+        UserError: the disk is full, or a tensor is not finite; what stood under `path` is untouched.
+    """
+    if lora.people is not None or not {"base_sha256", "tokenizer_sha256"} <= provenance.keys():
+        raise ValueError("a memory file holds one person's adapter, and the hashes of its base and tokenizer")
+    tensors = dict(lora.named_parameters())
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():  # it could not be loaded again
+            raise UserError(
+                f"{path}: tensor {name} is not finite, the file is left as it was: teach with a lower learning rate"
+            )
+    shape = {"rank": lora.rank, "alpha": lora.alpha, "targets": lora.targets, "config": dataclasses.asdict(lora.config)}
+    save_tensors(path, tensors, {**provenance, "schema": SCHEMA, "kind": "memory", **shape}, mode=0o600)
+
+
+def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[LoRA, dict[str, Any]]:
+    """The adapter of a file and the file's description, if it was taught on this base with this tokenizer.
+
+    Raises:
+        UserError: the file is missing, damaged, no memory, of a newer schema, or of another base or tokenizer.
+    """
+    try:
+        tensors, description = load_tensors(path)
+    except UserError as error:  # a stage would write its file again, but nothing writes this one
+        raise UserError(f"{str(error).removesuffix(': delete it and rerun')}: {_MEND}") from None
+    if description.get("kind") != "memory":
+        raise UserError(f"{path} is no memory file: give the path of one, or start a new memory")
+    if (schema := description.get("schema")) != SCHEMA:
+        raise UserError(f"{path} has schema {schema!r}, and this version reads {SCHEMA}: update personacore")
+    for key, here, what in (("base_sha256", base_sha256, "model"), ("tokenizer_sha256", tokenizer_sha256, "tokenizer")):
+        if (there := str(description.get(key))) != here:
+            differ = f"this memory belongs to another {what} ({there[:12]}), not to this one ({here[:12]})"
+            raise UserError(f"{path}: {differ}: load the {what} it was taught on, or start a new memory")
+    try:
+        lora = LoRA(GPTConfig(**description["config"]), *(description[key] for key in ("rank", "alpha", "targets")))
+    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise UserError(f"{path}: no adapter is like this ({' '.join(str(error).split())}): {_MEND}") from None
+    needed, given = ({name: tuple(value.shape) for name, value in each.items()} for each in (lora.state_dict(), tensors))
+    for name in sorted(needed | given):
+        if given.get(name) != needed.get(name):
+            there, here = given.get(name, "missing"), needed.get(name, "none")
+            raise UserError(f"{path}: tensor {name} is {there} where {here} is expected: {_MEND}")
+        if not tensors[name].isfinite().all():
+            raise UserError(f"{path}: tensor {name} is not finite: {_MEND}")
+    lora.load_state_dict(tensors)
+    return lora, description
