@@ -5,9 +5,11 @@ from pathlib import Path
 
 import torch
 
-from personacore.export.slim import load_slim
+from personacore.errors import UserError
+from personacore.export.slim import load_slim, load_teaching
 from personacore.generation.generate import generate
 from personacore.generation.sampling import Sampling
+from personacore.memory.memory import Memory
 from personacore.model.gpt import GPT
 from personacore.tokenizer.bpe import StreamDecoder, Tokenizer
 
@@ -15,8 +17,8 @@ from personacore.tokenizer.bpe import StreamDecoder, Tokenizer
 class Core:
     """A model and its tokenizer, ready to write."""
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: GPT, tokenizer: Tokenizer, folder: Path | None = None) -> None:
+        self.model, self.tokenizer, self.folder = model, tokenizer, folder
 
     def stream(
         self,
@@ -57,6 +59,16 @@ class Core:
         """The continuation of `prompt` as one string; the options are those of `stream`."""
         return "".join(self.stream(prompt, **options))
 
+    def memory(self, path: str | Path) -> Memory:
+        """The personal memory in a file, opened where there is one, else new.
+
+        Raises:
+            UserError: this model cannot be taught, or the file is damaged or of another model.
+        """
+        if self.folder is None:
+            raise UserError("this model was not loaded from an exported folder, so no memory can be taught on it")
+        return Memory(self.model, self.tokenizer, *load_teaching(self.folder), Path(path))
+
 
 def load(folder: str | Path) -> Core:
     """The model of an exported folder, which needs nothing but itself.
@@ -64,4 +76,4 @@ def load(folder: str | Path) -> Core:
     Raises:
         UserError: the folder is missing a file, or one of them is damaged or of a newer schema.
     """
-    return Core(*load_slim(Path(folder)))
+    return Core(*load_slim(Path(folder)), Path(folder))

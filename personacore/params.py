@@ -125,6 +125,100 @@ class ExportParams:
 
 
 @dataclass(frozen=True)
+class DialoguesParams:
+    pretrain_documents: int
+    held_out_documents: int
+    characters: int
+
+    def __post_init__(self) -> None:
+        for name in ("pretrain_documents", "held_out_documents", "characters"):
+            _require(getattr(self, name) >= 1, f"dialogues.{name}: {getattr(self, name)} is below 1")
+
+
+@dataclass(frozen=True)
+class ArmParams:
+    """What protects the old skill while the model learns to converse; 0 where it is not used."""
+
+    steps: int
+    story_rows: int
+    ewc_strength: float
+    distill_weight: float
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, f"chat.arms: steps {self.steps} is below 1")
+        for name in ("story_rows", "ewc_strength", "distill_weight"):
+            _require(getattr(self, name) >= 0, f"chat.arms: {name} {getattr(self, name)} is below 0")
+        _require(self.distill_weight == 0 or self.story_rows > 0, "chat.arms: distill_weight has no story_rows to distill on")
+
+
+@dataclass(frozen=True)
+class ChatParams:
+    arm: str
+    batch_size: int
+    lr: float
+    muon_lr: float
+    warmup_steps: int
+    eval_interval: int
+    eval_documents: int
+    fisher_documents: int
+    arms: dict[str, ArmParams] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "eval_interval", "eval_documents", "fisher_documents"):
+            _require(getattr(self, name) >= 1, f"chat.{name}: {getattr(self, name)} is below 1")
+        for name in ("lr", "muon_lr"):
+            _require(getattr(self, name) > 0, f"chat.{name}: {getattr(self, name)} is not above 0")
+        _require(self.warmup_steps >= 0, f"chat.warmup_steps: {self.warmup_steps} is below 0")
+        for name in self.arms:
+            _require(re.fullmatch(r"[a-z0-9_]+", name) is not None, f"chat.arms.{name}: use a-z, 0-9 and _ in names")
+        _require(self.arm in self.arms, f"chat.arm: {self.arm} is none of {', '.join(self.arms)}")
+
+
+@dataclass(frozen=True)
+class TeachParams:
+    rank: int
+    alpha: float
+    lr: float
+    max_steps: int
+    warmup_steps: int
+    positives: int
+    reversed: int
+    open: int
+    negatives: int
+    generic_rows: int
+    kl_weight: float
+    check_interval: int
+    stop_probability: float
+    stop_unknown: float
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "max_steps", "warmup_steps", "positives", "negatives", "check_interval"):
+            _require(getattr(self, name) >= 1, f"memory.teach.{name}: {getattr(self, name)} is below 1")
+        for name in ("reversed", "open", "generic_rows", "kl_weight"):
+            _require(getattr(self, name) >= 0, f"memory.teach.{name}: {getattr(self, name)} is below 0")
+        for name in ("alpha", "lr"):
+            _require(getattr(self, name) > 0, f"memory.teach.{name}: {getattr(self, name)} is not above 0")
+        for name in ("stop_probability", "stop_unknown"):
+            _require(0 <= getattr(self, name) <= 1, f"memory.teach.{name}: {getattr(self, name)} is not from 0 to 1")
+
+
+@dataclass(frozen=True)
+class MemoryParams:
+    protocol: Literal["quick", "full"]
+    people: int
+    facts: int
+    seeds: int
+    questions: int
+    draws: int
+    teach: TeachParams
+    gates: dict[str, float] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        for name in ("people", "facts", "seeds", "questions", "draws"):
+            _require(getattr(self, name) >= 1, f"memory.{name}: {getattr(self, name)} is below 1")
+
+
+@dataclass(frozen=True)
 class Params:
     """All of params.yaml."""
 
@@ -137,6 +231,9 @@ class Params:
     evaluate: EvaluateParams
     ablations: dict[str, dict[str, Any]] = field(hash=False)
     export: ExportParams
+    dialogues: DialoguesParams
+    chat: ChatParams
+    memory: MemoryParams
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**63, f"seed: {self.seed} is not from 0 to below 2^63")
@@ -254,6 +351,10 @@ def _coerce(value: object, kind: Any, where: str) -> Any:
             _require(isinstance(value, list), f"{where}: {value!r} is not a list")
             return tuple(_coerce(entry, item, f"{where}[{n}]") for n, entry in enumerate(value))
         _require(isinstance(value, dict), f"{where}: {value!r} is not a mapping")
+        if item is float:
+            return {str(name): _coerce(entry, float, f"{where}.{name}") for name, entry in value.items()}
+        if dataclasses.is_dataclass(item):
+            return {str(name): _build(item, entry, f"{where}.{name}") for name, entry in value.items()}
         return {str(name): _coerce_plain(entry, f"{where}.{name}") for name, entry in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)

@@ -9,7 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 # Files that a module reads as its own data; imports cannot tell.
-PACKAGE_DATA = {"personacore/corpus/markup.py": "personacore/corpus/pocket"}
+PACKAGE_DATA = {
+    "personacore/corpus/markup.py": "personacore/corpus/pocket",
+    "personacore/corpus/dialogue/data/__init__.py": "personacore/corpus/dialogue/data",
+    "personacore/memory/people.py": "personacore/memory/questions",
+}
 
 
 def module_file(name: str) -> Path | None:

@@ -1,24 +1,34 @@
-"""Export the base for use: data/export/slim."""
+"""Export for use: the base in data/export/slim, the arm that converses in data/export/chat."""
 
+from personacore.corpus.dialogue.files import read_conversations
+from personacore.export.generic import generic_rows
 from personacore.export.slim import export_slim
 from personacore.files import sha256_of
-from personacore.layout import BASE, SLIM, TOKENIZER
+from personacore.layout import ARMS, BASE, CHAT_EXPORT, PRETRAIN, SLIM, TOKENIZER, TRAIN_TOKENS
 from personacore.model.files import load_model
 from personacore.params import load_params
 from personacore.provenance import code_version
 from personacore.stage import Speed, run_stage
+from personacore.tokenizer.files import load_tokenizer
+from personacore.tokenizer.tokenfile import open_tokens
 
 
 def main(speed: Speed) -> None:
     params = load_params()
-    model, origin = load_model(BASE)
-    provenance = {
-        "code": code_version("stages.export"),
-        "made_from": {str(path): sha256_of(path) for path in (BASE, TOKENIZER)},
-        "base": origin,
-    }
-    weights = dict(model.named_parameters())
-    export_slim(SLIM, model.config, weights, TOKENIZER, params.export.dtype, provenance)
+    chat = ARMS / params.chat.arm / "model.safetensors"
+    for source, folder in ((BASE, SLIM), (chat, CHAT_EXPORT)):
+        model, origin = load_model(source)
+        provenance = {
+            "code": code_version("stages.export"),
+            "made_from": {str(path): sha256_of(path) for path in (source, TOKENIZER)},
+            "base": origin,
+        }
+        teaching = None
+        if source == chat:
+            conversations = read_conversations(PRETRAIN)
+            tokens, tokenizer = open_tokens(TRAIN_TOKENS), load_tokenizer(TOKENIZER)
+            teaching = params.memory.teach, generic_rows(tokens, conversations, tokenizer, model.config.block_size)
+        export_slim(folder, model.config, dict(model.named_parameters()), TOKENIZER, params.export.dtype, provenance, teaching)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,25 @@
 """Train the tokenizer: data/tokenizer, metrics/tokenizer.json and plots/tokens_per_word.csv."""
 
+from personacore.corpus.dialogue.files import read_conversations
 from personacore.corpus.documents import stream_documents
 from personacore.files import sha256_of, write_json, write_text
-from personacore.layout import TOKENIZER, TRAIN_TEXT, VALID_TEXT, VOCABULARY
+from personacore.layout import PRETRAIN, TOKENIZER, TRAIN_TEXT, VALID_TEXT, VOCABULARY
 from personacore.params import load_params
 from personacore.stage import Speed, run_stage
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer, write_vocabulary
-from personacore.tokenizer.train import count_file, train_merges
+from personacore.tokenizer.train import count_file, count_words, train_merges
 from personacore.tokenizer.usage import bytes_per_token, tokens_per_word
 
 
 def main(speed: Speed) -> None:
     params = load_params()
     counts = count_file(TRAIN_TEXT)
+    for turns in read_conversations(PRETRAIN):
+        counts.update(count_words(text for turn in turns for text in (turn.user, turn.assistant)))
     tokenizer = Tokenizer(train_merges(counts, params.tokenizer.vocab_size))
     # The commit of the code is left out: equal merges are then equal bytes, and what stands on them is not made again.
-    save_tokenizer(tokenizer, TOKENIZER, {"made_from": {str(TRAIN_TEXT): sha256_of(TRAIN_TEXT)}})
+    save_tokenizer(tokenizer, TOKENIZER, {"made_from": {str(path): sha256_of(path) for path in (TRAIN_TEXT, PRETRAIN)}})
     write_vocabulary(tokenizer, VOCABULARY)
     shares = tokens_per_word(tokenizer, counts)
     lines = "".join(f"{tokens},{share:.6g}\n" for tokens, share in shares.items())

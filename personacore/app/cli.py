@@ -1,16 +1,21 @@
 """The `personacore` command."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from personacore import layout
 from personacore.errors import UserError
 
-SLIM = layout.SLIM.as_posix()
+if TYPE_CHECKING:
+    from personacore.memory.memory import Memory
+
+SLIM, CHAT = layout.SLIM.as_posix(), layout.CHAT_EXPORT.as_posix()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,6 +39,30 @@ def build_parser() -> argparse.ArgumentParser:
     complete.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed writes the same text (default: 0)")
     complete.set_defaults(run=_complete)
 
+    for name, word, meaning, run, example in (
+        ("teach", "STATEMENT", "tell it something about you, which its memory keeps", _teach, '"My dog is called Biscuit."'),
+        ("ask", "QUESTION", "ask what you told it, with nothing but the question", _ask, '"What is my dog\'s name?"'),
+        ("forget", "WHAT", "make it forget one thing", _forget, '"my dog\'s name"'),
+    ):
+        verb = commands.add_parser(
+            name,
+            help=meaning,
+            description=f"{meaning[0].upper()}{meaning[1:]}.",
+            epilog=f"example: personacore {name} {example}",
+        )
+        verb.add_argument("text", metavar=word, help="in your words")
+        _add_memory_options(verb)
+        verb.set_defaults(run=run)
+    memory = commands.add_parser(
+        "memory",
+        help="list what the memory knows, or verify its file",
+        description="List what the memory says it knows, read out of its weights, or verify that its file fits the model.",
+        epilog="example: personacore memory list",
+    )
+    memory.add_argument("action", choices=("list", "verify"), nargs="?", default="list", help="default: list")
+    _add_memory_options(memory)
+    memory.set_defaults(run=_memory)
+
     profile = commands.add_parser(
         "profile",
         help="write a profile into params.yaml",
@@ -43,6 +72,13 @@ def build_parser() -> argparse.ArgumentParser:
     profile.add_argument("name", metavar="NAME", help="pocket, macbook, or smoke (every stage in a minute)")
     profile.set_defaults(run=_profile)
     return parser
+
+
+def _add_memory_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default=CHAT, metavar="DIR", help=f"an exported model that converses (default: {CHAT})")
+    parser.add_argument(
+        "--memory", type=Path, metavar="FILE", help="the memory's file (default: me.safetensors in your data folder)"
+    )
 
 
 def _version() -> str:
@@ -68,6 +104,47 @@ def _complete(arguments: argparse.Namespace) -> None:
     for piece in chain((arguments.prompt, first), pieces):
         print(piece, end="", flush=True)
     print(flush=True)
+
+
+def _open_memory(arguments: argparse.Namespace) -> "Memory":
+    from platformdirs import user_data_path
+
+    from personacore.core import load
+
+    folder = (
+        Path(os.environ["XDG_DATA_HOME"], "personacore") if os.environ.get("XDG_DATA_HOME") else user_data_path("personacore")
+    )
+    return load(arguments.model).memory(arguments.memory or folder / "me.safetensors")
+
+
+def _progress(step: int, sure: float) -> None:
+    """One line that is written over as it goes, where somebody watches."""
+    if sys.stderr.isatty():
+        print(f"\rlearning: step {step}, {sure:4.0%} sure of the least known fact", end="", file=sys.stderr, flush=True)
+
+
+def _teach(arguments: argparse.Namespace) -> None:
+    lesson = _open_memory(arguments).teach(arguments.text, _progress)
+    if not lesson.understood:
+        raise UserError("I did not understand that: say one thing in a plain sentence, such as: My dog is called Biscuit.")
+    for learned in lesson.learned:
+        print(f"{learned.fact.sentence} ({learned.probability:.0%} sure)")
+
+
+def _ask(arguments: argparse.Namespace) -> None:
+    print(_open_memory(arguments).ask(arguments.text))
+
+
+def _forget(arguments: argparse.Namespace) -> None:
+    print(f"{_open_memory(arguments).forget(arguments.text, _progress).key} is forgotten.")
+
+
+def _memory(arguments: argparse.Namespace) -> None:
+    memory = _open_memory(arguments)
+    if arguments.action == "verify":
+        print(f"{memory.path} {'is a memory of this model' if memory.lora else 'does not exist yet: teach something first'}")
+    else:
+        print("\n".join(fact.sentence for fact in memory.known()) or "Nothing is known yet.")
 
 
 def _profile(arguments: argparse.Namespace) -> None:

@@ -10,14 +10,17 @@ from torch import Tensor
 
 from personacore.errors import UserError
 from personacore.files import sha256_of, write_json
+from personacore.layout import CHAT_EXPORT
 from personacore.model.files import build_model
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.model.tensors import load_tensors, save_tensors
+from personacore.params import TeachParams
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import load_tokenizer
 
 SCHEMA = 1
 WEIGHTS, TOKENIZER, CONFIG = "model.safetensors", "tokenizer.json", "config.json"
+GENERIC = "generic.safetensors"
 
 
 def export_slim(
@@ -27,18 +30,28 @@ def export_slim(
     tokenizer: Path,
     dtype: str,
     provenance: Mapping[str, object],
+    teaching: tuple[TeachParams, Tensor] | None = None,
 ) -> None:
-    """Write the folder; `dtype` is float32 or bfloat16. The config is written last, so a folder with one is whole."""
+    """Write the folder; `dtype` is float32 or bfloat16. The config is written last, so a folder with one is whole.
+
+    A model that converses comes with how it is to be taught, and with rows (N, T) of ordinary text on which what it is
+    taught shall change nothing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
     save_tensors(folder / WEIGHTS, {name: tensor.to(kind) for name, tensor in weights.items()}, {"schema": SCHEMA})
     (folder / TOKENIZER).write_bytes(tokenizer.read_bytes())
+    names = [WEIGHTS, TOKENIZER]
+    if teaching is not None:
+        save_tensors(folder / GENERIC, {"rows": teaching[1].int()}, {"schema": SCHEMA})
+        names.append(GENERIC)
     description = {
         "schema": SCHEMA,
         "model": dataclasses.asdict(config),
         "dtype": dtype,
-        "sha256": {name: sha256_of(folder / name) for name in (WEIGHTS, TOKENIZER)},
+        "teach": dataclasses.asdict(teaching[0]) if teaching is not None else None,
+        "sha256": {name: sha256_of(folder / name) for name in names},
         "provenance": dict(provenance),
     }
     write_json(folder / CONFIG, description)
@@ -53,7 +66,7 @@ def load_slim(folder: Path) -> tuple[GPT, Tokenizer]:
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder of an exported model: run `make repro`, or name one with --model")
     description = _read_config(folder / CONFIG)
-    for name in (WEIGHTS, TOKENIZER):
+    for name in {WEIGHTS: None, TOKENIZER: None} | description["sha256"]:
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing: export the model again with `dvc repro export`")
         if sha256_of(folder / name) != description["sha256"].get(name):
@@ -67,6 +80,22 @@ def load_slim(folder: Path) -> tuple[GPT, Tokenizer]:
     if tokenizer.vocab_size != config.vocab_size:
         raise UserError(f"{folder}: the tokenizer has {tokenizer.vocab_size} ids but the model {config.vocab_size}")
     return build_model(config, weights, folder / WEIGHTS).requires_grad_(False), tokenizer
+
+
+def load_teaching(folder: Path) -> tuple[TeachParams, Tensor, dict[str, str]]:
+    """How the model of a folder is taught, its rows (N, T) of ordinary text, and the SHA-256 of the folder's files.
+
+    Raises:
+        UserError: the model tells stories and does not converse.
+    """
+    description = _read_config(folder / CONFIG)
+    if not description.get("teach"):
+        raise UserError(f"{folder} holds a model that cannot be taught: use {CHAT_EXPORT}, which `dvc repro export` makes")
+    try:
+        options = TeachParams(**description["teach"])
+    except TypeError as error:
+        raise UserError(f"{folder / CONFIG}: teach: {error}") from None
+    return options, load_tensors(folder / GENERIC)[0]["rows"].long(), description["sha256"]
 
 
 def _read_config(path: Path) -> dict[str, dict[str, object]]:

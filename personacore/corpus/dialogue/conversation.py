@@ -1,0 +1,297 @@
+"""Made-up conversations: facts are told, asked for, corrected and forgotten, and what was never told is not known."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from personacore.corpus.dialogue import language
+from personacore.corpus.dialogue.data import read_data
+from personacore.corpus.dialogue.language import Owner, key_of, owner_of, say_fact, say_facts, sentence
+from personacore.corpus.dialogue.splits import Splits
+from personacore.corpus.dialogue.turns import Turn
+from personacore.corpus.dialogue.values import Values
+from personacore.corpus.markup import load_grammar
+
+RANDOM_FRAME = 0.3  # share of questions whose frame is random words around the noun phrase
+OWN_QUESTION = 0.25  # share of questions of an attribute's own, such as "Where do I live?"
+FREE_NOUN = 0.25  # share of facts about something that is no attribute, such as "my wooden ladder"
+OTHER_TELLER = 0.2  # share of owners that belong to somebody else
+
+
+@dataclass(frozen=True)
+class Topic:
+    """What a fact is about: an owner with an attribute, or with a free noun of a value type."""
+
+    owner: Owner
+    noun: str
+    value: str
+
+    @property
+    def key(self) -> str:
+        return key_of(self.owner, self.noun)
+
+
+@dataclass
+class Draw:
+    """Everything a conversation draws from: splits of the grammar, one source of chance."""
+
+    rng: random.Random
+    splits: Splits
+    values: Values = field(default_factory=Values)
+    frames: language.Frames | None = None
+    random_frame: float = RANDOM_FRAME
+    own_question: float = OWN_QUESTION
+
+    def __post_init__(self) -> None:
+        self.frames = self.frames or language.frames()[self.splits.frames]
+        self.words = _plain_words()
+
+    def topic(self, relation: str | None = None, teller: str | None = None) -> Topic:
+        """Something to tell or ask, of a relation and a teller where they are given."""
+        rng = self.rng
+        if teller is None:
+            teller = self.other_teller() if rng.random() < OTHER_TELLER else ""
+        if rng.random() < FREE_NOUN:
+            noun = " ".join(rng.sample(self.words, rng.choice((1, 2, 2))))
+            kind = rng.choice(self.values.kinds)
+            if relation is None:
+                relation = rng.choice(("", "", "", rng.choice(list(language.relations()))))
+            return Topic(owner_of(teller, relation), noun, kind)
+        pairs = [pair for pair in language.slots()[self.splits.slots] if relation is None or pair[0] == relation]
+        if relation is None and rng.random() < 0.3:  # oneself, more often than one relation among many
+            pairs = [pair for pair in pairs if not pair[0]] or pairs
+        if not pairs:
+            pairs = list(language.slots()[self.splits.slots])
+        chosen, name = rng.choice(pairs)
+        return Topic(owner_of(teller, chosen), name, language.attributes()[name].value)
+
+    def other_teller(self) -> str:
+        """The name of somebody else."""
+        return self.values.draw("person", self.splits.values, self.rng)
+
+    def value(self, topic: Topic) -> str:
+        """A value for it."""
+        return self.values.draw(topic.value, self.splits.values, self.rng)
+
+    def noun_phrase(self, topic: Topic, nominal: bool = False) -> str:
+        """One of the noun phrases for it."""
+        attribute = language.attributes().get(topic.noun)
+        if attribute is None or topic.owner.kind not in attribute.of:
+            return self.rng.choice(language.free_noun_phrases(topic.noun, topic.owner))
+        options = language.noun_phrases(attribute, topic.owner, self.splits.nouns)
+        if nominal:
+            options = [option for option in options if language.is_nominal(option)]
+        return self.rng.choice(options or language.free_noun_phrases(topic.noun, topic.owner))
+
+    def question(self, topic: Topic) -> str:
+        """A question for it."""
+        rng = self.rng
+        attribute = language.attributes().get(topic.noun)
+        if attribute is not None and topic.owner.kind in attribute.of and rng.random() < self.own_question:
+            asks = [ask for ask in attribute.asks[self.splits.nouns] if language.fits(ask, topic.owner)]
+            if asks:
+                return self.open(language.fill(rng.choice(asks), topic.owner))
+        phrase = self.noun_phrase(topic)
+        if rng.random() < self.random_frame:
+            before = rng.sample(self.words, rng.randint(0, 4))
+            behind = rng.sample(self.words, rng.randint(0, 3))
+            return sentence(" ".join([*before, phrase, *behind])) + rng.choice("???.")
+        frames = self.frames.any + (self.frames.nominal * 2 if language.is_nominal(phrase) else ())
+        return self.open(rng.choice(frames).replace("{np}", phrase))
+
+    def statement(self, topic: Topic, value: str, owner: Owner | None = None) -> str:
+        """A clause that says it, without capital letter and full stop, of the owner in other words where given."""
+        owner = owner or topic.owner
+        attribute = language.attributes().get(topic.noun)
+        says = attribute.says[self.splits.frames] if attribute is not None and topic.owner.kind in attribute.of else ()
+        says = [say for say in says if language.fits(say, owner) and ("{N}" not in say or owner is topic.owner)]
+        return language.fill(self.rng.choice(says or ["{P} " + topic.noun + " is {V}"]), owner, value)
+
+    def reversed(self, value: str, key: str | None) -> tuple[str, str]:
+        """A question what a value is, and the answer: its key, or that it is unknown."""
+        question = self.rng.choice(self.frames.reversing).replace("{v}", value)
+        return question, f"That is {language.UNKNOWN if key is None else language.lowered(key)}."
+
+    def tell(self, frames: tuple[str, ...], clause: str) -> str:
+        """The clause in one of the frames."""
+        return self.open(self.rng.choice(frames).replace("{s}", clause))
+
+    def open(self, text: str) -> str:
+        """The text behind an opener, such as "Hey, "."""
+        opener = self.rng.choice(language.openers())
+        inside = opener.endswith(", ") and not text.startswith(("I ", "I'"))
+        return sentence(opener + (text[0].lower() + text[1:] if inside else sentence(text)))
+
+
+def _plain_words() -> list[str]:
+    """Ordinary words for frames and nouns that mean nothing: what stories are about, one word each."""
+    lists = load_grammar().lists
+    names = ("toy", "belonging", "dish", "plant", "junk", "tool", "goods", "wear", "furniture", "instrument", "deco", "fruit")
+    names += ("drink", "herb", "tree", "bird", "wild", "landmark", "hobby", "topic", "look", "view", "kind", "job", "number")
+    words = {row.columns[0] for name in names if name in lists for row in lists[name]}
+    return sorted(word for word in words if word.isalpha() and word.islower())
+
+
+class Conversation:
+    """A conversation being drawn, and what has been told in it so far."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.draw, self.rng = draw, draw.rng
+        self.known: dict[str, tuple[Topic, str]] = {}  # by key
+        self.asked: list[Topic] = []
+        self.turns: list[Turn] = []
+
+    def run(self, length: int) -> list[Turn]:
+        """Turns of about `length` characters altogether."""
+        moves: list[tuple[float, Callable[[], None]]] = [
+            (2.0, self.tell), (5.0, self.ask), (2.0, self.ask_unknown), (0.7, self.verify), (0.8, self.reverse),
+            (0.6, self.combine), (0.7, self.correct), (0.4, self.forget), (0.6, self.small_talk), (1.0, self.repeat),
+            (0.4, self.recount),
+        ]  # fmt: skip
+        weights, kinds = zip(*moves, strict=True)
+        first = (self.tell, self.tell, self.tell, self.ask_unknown, self.ask_unknown, self.small_talk, self.repeat)
+        self.rng.choice(first)()
+        while sum(len(turn.user) + len(turn.assistant) for turn in self.turns) < length:
+            self.rng.choices(kinds, weights)[0]()
+        return self.turns
+
+    def value_of(self, topic: Topic) -> str | None:
+        """The value told for its key, if any."""
+        return self.known[topic.key][1] if topic.key in self.known else None
+
+    def add(self, kind: str, user: str, assistant: str) -> None:
+        self.turns.append(Turn(user, assistant, kind))
+
+    def tell(self) -> None:
+        """One to three facts in a turn."""
+        draw, rng = self.draw, self.rng
+        topic = draw.topic()
+        value = draw.value(topic)
+        told = [(topic, value)]
+        clause = draw.statement(topic, value)
+        more = rng.random()
+        if more < 0.25:  # the same owner again, by a pronoun
+            second = draw.topic(topic.owner.relation, topic.owner.teller)
+            if second.key != topic.key and second.owner == topic.owner:
+                told.append((second, draw.value(second)))
+                pronoun = language.pronoun_of(topic.owner, rng)
+                clause += f" and {draw.statement(second, told[-1][1], pronoun)}"
+        elif more < 0.4:  # a second and perhaps a third owner
+            for _ in range(rng.choice((1, 1, 2))):
+                other = draw.topic()
+                if all(other.key != known.key for known, _ in told):
+                    told.append((other, draw.value(other)))
+                    clause += f"{rng.choice((' and', ', and', ','))} {draw.statement(other, told[-1][1])}"
+        elif more < 0.5 and topic.owner.relation and topic.noun != "name":  # my sister Ottoline ...
+            name_topic = Topic(topic.owner, "name", "person")
+            name = draw.value(name_topic)
+            named = topic.owner.called(*(f"{topic.owner.subject} {name}{ending}" for ending in ("", "'s", "")))
+            told.insert(0, (name_topic, name))
+            clause = draw.statement(topic, value, named)
+        self.known.update({topic.key: (topic, value) for topic, value in told})
+        self.add("tell", draw.tell(draw.frames.telling, clause), say_facts([(t.key, v) for t, v in told]))
+
+    def ask(self) -> None:
+        """A fact that was told."""
+        if not self.known:
+            return self.ask_unknown()
+        topic, value = self.rng.choice(list(self.known.values()))
+        self.add("ask", self.draw.question(topic), say_fact(topic.key, value))
+
+    def ask_unknown(self) -> None:
+        """Something that was not told, often close to what was."""
+        rng = self.rng
+        about = [*(topic for topic, _ in self.known.values()), *self.asked]
+        near = rng.choice(about) if about and rng.random() < 0.6 else None
+        topic = self.draw.topic()
+        if near is not None:
+            match rng.randrange(3):
+                case 0:  # the same owner, another noun
+                    topic = self.draw.topic(near.owner.relation, near.owner.teller)
+                case 1:  # the same noun, another teller
+                    teller = "" if near.owner.teller and rng.random() < 0.7 else self.draw.other_teller()
+                    topic = Topic(owner_of(teller, near.owner.relation), near.noun, near.value)
+                case 2:  # the same noun, another relation of the same kind
+                    pool = [pair[0] for pair in language.slots()[self.draw.splits.slots] if pair[1] == near.noun]
+                    if pool:
+                        topic = Topic(owner_of(near.owner.teller, rng.choice(pool)), near.noun, near.value)
+        value = self.value_of(topic)
+        if value is None:
+            self.asked.append(topic)
+        self.add("ask" if value else "unknown", self.draw.question(topic), say_fact(topic.key, value))
+
+    def verify(self) -> None:
+        """Yes or no about a fact that was told, or about one that was not."""
+        draw, rng = self.draw, self.rng
+        topic = rng.choice(list(self.known.values()))[0] if self.known and rng.random() < 0.8 else draw.topic()
+        value = self.value_of(topic)
+        claimed = value if value and rng.random() < 0.5 else draw.value(topic)
+        verdict = "" if value is None else f", so {'yes' if claimed == value else 'no'}"
+        question = sentence(rng.choice(draw.frames.verifying).replace("{s}", draw.statement(topic, claimed)))
+        self.add("verify", question, say_fact(topic.key, value)[:-1] + verdict + ".")
+
+    def reverse(self) -> None:
+        """What a value was."""
+        draw, rng = self.draw, self.rng
+        told = [value for _, value in self.known.values()]
+        value = rng.choice(told) if told and rng.random() < 0.8 else draw.value(draw.topic())
+        topics = [topic for topic, known in self.known.values() if known == value]
+        if len(topics) > 1:  # two things have it, and which is meant nobody can tell
+            return
+        self.add("reverse", *draw.reversed(value, topics[0].key if topics else None))
+
+    def combine(self) -> None:
+        """Two keys in one question, of which one may be unknown."""
+        draw, rng = self.draw, self.rng
+        if len(self.known) < 2:
+            return self.ask()
+        first, second = (topic for topic, _ in rng.sample(list(self.known.values()), 2))
+        if rng.random() < 0.2:
+            second = draw.topic()
+        phrases = [draw.noun_phrase(topic, nominal=True) for topic in (first, second)]
+        question = rng.choice(draw.frames.combining).replace("{np}", phrases[0]).replace("{np2}", phrases[1])
+        self.add("combine", sentence(question), say_facts([(topic.key, self.value_of(topic)) for topic in (first, second)]))
+
+    def correct(self) -> None:
+        """Another value for something that was told."""
+        if not self.known:
+            return self.tell()
+        topic, _ = self.rng.choice(list(self.known.values()))
+        value = self.draw.value(topic)
+        self.known[topic.key] = topic, value
+        clause = self.draw.statement(topic, value)
+        self.add("correct", self.draw.tell(self.draw.frames.correcting, clause), say_fact(topic.key, value))
+
+    def forget(self) -> None:
+        """Something that was told is not known any more."""
+        if not self.known:
+            return self.small_talk()
+        topic, _ = self.known.pop(self.rng.choice(list(self.known)))
+        self.asked.append(topic)
+        order = self.rng.choice(self.draw.frames.forgetting).replace("{np}", self.draw.noun_phrase(topic))
+        self.add("forget", self.draw.open(order), f"{topic.key} is {language.FORGOTTEN}.")
+
+    def recount(self) -> None:
+        """Anything that was told, or that nothing was."""
+        question = self.rng.choice(self.draw.frames.recounting)
+        if not self.known:
+            return self.add("recount", question, language.NOTHING)
+        topic, value = self.rng.choice(list(self.known.values()))
+        self.add("recount", question, say_fact(topic.key, value))
+
+    def repeat(self) -> None:
+        """Words said after the person, whatever they are."""
+        draw, rng = self.draw, self.rng
+        words = [rng.choice(draw.words) if rng.random() < 0.5 else draw.value(draw.topic()) for _ in range(rng.randint(1, 4))]
+        text = " ".join(words)
+        self.add("repeat", rng.choice(draw.frames.repeating).replace("{v}", text), f"You say {text}.")
+
+    def small_talk(self) -> None:
+        """What is neither told nor asked."""
+        says, answers = self.rng.choice(read_data("smalltalk"))
+        self.add("small talk", self.rng.choice(says), self.rng.choice(answers))
+
+
+def draw_conversation(seed: str, splits: Splits, length: int, values: Values | None = None) -> list[Turn]:
+    """A conversation of about `length` characters from the given splits; the same seed draws the same."""
+    return Conversation(Draw(random.Random(seed), splits, values or Values())).run(length)

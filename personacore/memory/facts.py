@@ -1,0 +1,44 @@
+"""What can be taught: facts as keys and values, and what a key is about."""
+
+from dataclasses import dataclass
+
+from personacore.corpus.dialogue import language
+from personacore.corpus.dialogue.conversation import Topic
+from personacore.corpus.dialogue.language import read_fact, say_fact
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A key such as "Your dog's name", and its value; None for something that is not to be known."""
+
+    key: str
+    value: str | None
+
+    @property
+    def sentence(self) -> str:
+        """How the assistant says it."""
+        return say_fact(self.key, self.value)
+
+
+def topic_of(key: str) -> Topic:
+    """What a key is about.
+
+    >>> topic_of("Your dog's name").owner.subject, topic_of("Tom's wooden boat").noun
+    ('my dog', 'wooden boat')
+    """
+    teller, rest = ("", key.removeprefix("Your ")) if key.startswith("Your ") else key.split("'s ", 1)
+    relation, between, noun = rest.partition("'s ")
+    relation, noun = (relation, noun) if between else ("", rest)
+    attribute = language.attributes().get(noun)
+    return Topic(language.owner_of(teller, relation), noun, attribute.value if attribute else "")
+
+
+def read_facts(answer: str) -> list[Fact] | None:
+    """The facts that an answer of the assistant says, or None where any of its sentences says something else.
+
+    >>> read_facts("Your dog's name is Biscuit. Your dog's age is 4.")
+    [Fact(key="Your dog's name", value='Biscuit'), Fact(key="Your dog's age", value='4')]
+    """
+    sentences = [part for part in answer.replace(". ", ".\n").split("\n") if part]
+    read = [read_fact(part) for part in sentences]
+    return None if not read or None in read else [Fact(*pair) for pair in read if pair is not None]

@@ -1,0 +1,76 @@
+"""What an adapter is taught with: questions and answers about facts, and about what is not to be known."""
+
+import random
+from collections.abc import Sequence
+
+from personacore.corpus.dialogue import language
+from personacore.corpus.dialogue.conversation import Draw, Topic
+from personacore.corpus.dialogue.language import owner_of, say_fact
+from personacore.corpus.dialogue.splits import Splits
+from personacore.corpus.dialogue.values import Values
+from personacore.memory.facts import Fact, topic_of
+
+Lesson = tuple[str, str]  # a question and its answer
+
+
+class Lessons:
+    """Draws lessons for one person: about each fact, and as many near misses of them, in the same frames and nouns."""
+
+    def __init__(self, facts: Sequence[Fact], seed: str, values: Values) -> None:
+        self.facts, self.keys = list(facts), {fact.key for fact in facts}
+        self.topics = [topic_of(fact.key) for fact in facts]
+        self.draw = Draw(random.Random(seed), Splits.all("pretrain"), values, language.teaching_frames()[0])
+
+    def positives(self, each: int) -> list[Lesson]:
+        """So many questions about each fact, with its answer."""
+        pairs = zip(self.topics, self.facts, strict=True)
+        return [(self.draw.question(topic), fact.sentence) for topic, fact in pairs for _ in range(each)]
+
+    def reversed(self, count: int) -> list[Lesson]:
+        """Questions what a value is, half of them about values that nobody told."""
+        rng, found = self.draw.rng, []
+        told = [fact for fact in self.facts if fact.value and sum(other.value == fact.value for other in self.facts) == 1]
+        for number in range(count):
+            fact = rng.choice(told) if told and number % 2 == 0 else None
+            value = fact.value if fact else self.draw.value(self.draw.topic())
+            if fact is None and any(other.value == value for other in self.facts):
+                continue
+            found.append(self.draw.reversed(value, fact.key if fact else None))
+        return found
+
+    def open(self, count: int) -> list[Lesson]:
+        """Open questions, each answered by one of the facts."""
+        rng = self.draw.rng
+        return (
+            [(rng.choice(self.draw.frames.recounting), rng.choice(self.facts).sentence) for _ in range(count)]
+            if self.facts
+            else []
+        )
+
+    def negatives(self, count: int) -> list[Lesson]:
+        """Questions about what is not to be known, with the answer that says so."""
+        topics = [self.near() for _ in range(count)]
+        return [(self.draw.question(topic), say_fact(topic.key, None)) for topic in topics]
+
+    def near(self) -> Topic:
+        """Something untaught, mostly a near miss: the same owner, the same noun, or the same of somebody else."""
+        rng = self.draw.rng
+        while True:
+            near, chance = rng.choice(self.topics), rng.random()
+            if chance < 0.3:
+                topic = self.draw.topic(near.owner.relation, near.owner.teller)
+            elif chance < 0.5:
+                teller = "" if near.owner.teller else self.draw.other_teller()
+                topic = Topic(owner_of(teller, near.owner.relation), near.noun, near.value)
+            elif chance < 0.8:
+                topic = Topic(owner_of(near.owner.teller, rng.choice(_relations_with(near.noun))), near.noun, near.value)
+            else:
+                topic = self.draw.topic()
+            if topic.key not in self.keys:
+                return topic
+
+
+def _relations_with(noun: str) -> list[str]:
+    """Every relation that can have it, "" being oneself."""
+    having = [relation for pairs in language.slots().values() for relation, name in pairs if name == noun]
+    return having or ["", *language.relations()]

@@ -1,0 +1,158 @@
+"""One person's memory: an adapter that is taught by telling, asked without any context, corrected and made to forget."""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from personacore.corpus.dialogue import language
+from personacore.errors import UserError
+from personacore.generation.answers import answers
+from personacore.generation.prompts import encode_prompt
+from personacore.generation.sampling import Sampling
+from personacore.memory.facts import Fact, read_facts
+from personacore.memory.teach import teach_people
+from personacore.model.adapter import load_adapter, save_adapter
+from personacore.model.gpt import GPT
+from personacore.model.lora import LoRA
+from personacore.params import TeachParams
+from personacore.tokenizer.bpe import Tokenizer
+
+DRAWS = 8  # open questions a fact, when the memory is read out
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A fact that was taught, and how sure the memory is of it: the smaller probability of two unseen phrasings."""
+
+    fact: Fact
+    probability: float
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What came of a statement: the facts learned; none where the model did not understand it."""
+
+    statement: str
+    learned: tuple[Learned, ...]
+    seconds: float
+
+    @property
+    def understood(self) -> bool:
+        return bool(self.learned)
+
+
+class Memory:
+    """The memory in one file, opened where there is one, else new; nothing is written before something is taught."""
+
+    def __init__(
+        self, model: GPT, tokenizer: Tokenizer, options: TeachParams, generic: Tensor, sha256: dict[str, str], path: Path
+    ) -> None:
+        self.model, self.tokenizer, self.generic, self.options, self.path = model, tokenizer, generic, options, path
+        self.identity = {"base_sha256": sha256["model.safetensors"], "tokenizer_sha256": sha256["tokenizer.json"]}
+        self.lora: LoRA | None = None
+        self.count = 0
+        if path.exists():
+            self.lora, description = load_adapter(path, **self.identity)
+            self.count = int(description.get("facts", 0))
+
+    def ask(self, question: str) -> str:
+        """The answer, from the weights alone: the prompt holds nothing but the question."""
+        return self._answers([question])[0]
+
+    def read(self, statement: str) -> list[Fact]:
+        """The facts that the model itself reads out of a statement, without the memory; none where it reads none.
+
+        A value that does not stand in the statement was not read but made up, and makes the reading worth nothing.
+        """
+        facts = read_facts(self._answers([statement], remembering=False)[0]) or []
+        told = statement.casefold()
+        sound = all(fact.value is not None and fact.value.casefold() in told for fact in facts)
+        return facts if sound else []
+
+    def teach(self, statement: str, on_step: Callable[[int, float], None] = lambda step, sure: None) -> Lesson:
+        """Learn what a statement says, together with all that is known already, and save.
+
+        Raises:
+            UserError: the statement is empty or too long.
+        """
+        began = time.monotonic()
+        told = {fact.key: fact for fact in self.read(self._checked(statement))}
+        if not told:
+            return Lesson(statement, (), time.monotonic() - began)
+        known = {fact.key: fact for fact in self.known()} | told
+        sure = self._learn(list(known.values()), self.lora, on_step)
+        learned = tuple(Learned(fact, sure[key]) for key, fact in known.items() if key in told)
+        return Lesson(statement, learned, time.monotonic() - began)
+
+    def forget(self, what: str, on_step: Callable[[int, float], None] = lambda step, sure: None) -> Fact:
+        """Forget one fact, named as in a question ("my dog's name"), by learning all others anew without it; returns its key.
+
+        Raises:
+            UserError: the model does not understand what is meant, or knows nothing of it.
+        """
+        question = what if what.rstrip().endswith(("?", ".")) else f"What is {what}?"
+        named = read_facts(self._answers([self._checked(question)], remembering=False)[0])
+        if not named:
+            raise UserError(f"I did not understand what to forget: {what}. Name it as in a question, such as: my dog's name")
+        known = {fact.key: fact for fact in self.known()}
+        if named[0].key not in known:
+            raise UserError(f"{named[0].key} is not known, so there is nothing to forget")
+        forgotten = known.pop(named[0].key)
+        self._learn(list(known.values()), None, on_step)
+        return Fact(forgotten.key, None)
+
+    def known(self) -> list[Fact]:
+        """What the memory says it knows, read out of the weights: every key of the grammar asked for, and open questions."""
+        if self.lora is None:
+            return []
+        asked = [
+            f"What is {language.owner_of('', relation).possessive} {name}?"
+            for pairs in language.slots().values()
+            for relation, name in pairs
+        ]
+        open_questions = language.teaching_frames()[0].recounting
+        drawn = [open_questions[n % len(open_questions)] for n in range(DRAWS * max(1, self.count))]
+        said = self._answers(asked) + self._answers(drawn, sampling=Sampling(1.0))
+        read = [fact for answer in said for fact in read_facts(answer) or []]
+        asked_again = list(dict.fromkeys(fact.key for fact in read if fact.value is not None))
+        # An open question may draw a value that is not the likeliest one: each key's own question decides.
+        again = self._answers([f"What is {_as_asked(key)}?" for key in asked_again])
+        facts = [fact for answer in again for fact in read_facts(answer) or []]
+        return list({fact.key: fact for fact in facts if fact.value is not None}.values())
+
+    def _learn(self, facts: list[Fact], start: LoRA | None, on_step: Callable[[int, float], None]) -> dict[str, float]:
+        """Teach all facts into an adapter, save it, and say how sure it is of each key."""
+        options = self.options
+        if facts:
+            stacked = LoRA.stack([start]) if start is not None else None
+            taught, results = teach_people(
+                self.model, self.tokenizer, [facts], self.generic, options, seed=0, start=stacked, on_step=on_step
+            )
+            lora, sure = taught.person(0), dict(zip((f.key for f in facts), results[0].probabilities, strict=True))
+        else:
+            lora, sure = LoRA(self.model.config, options.rank, options.alpha), {}
+        save_adapter(self.path, lora, {**self.identity, "facts": len(facts)})
+        self.lora, self.count = lora, len(facts)
+        return sure
+
+    def _answers(self, questions: list[str], remembering: bool = True, **options: object) -> list[str]:
+        prompts = [encode_prompt(self.tokenizer, question) for question in questions]
+        with self.lora.attached(self.model) if remembering and self.lora is not None else nullcontext():
+            return answers(self.model, self.tokenizer, prompts, **options)
+
+    def _checked(self, text: str) -> str:
+        if not text.strip():
+            raise UserError("there is nothing to read: say a sentence, such as: My dog is called Biscuit.")
+        longest = self.model.config.block_size // 2
+        if len(self.tokenizer.encode(text)) > longest:
+            raise UserError(f"the text is longer than {longest} tokens: say it in shorter sentences, one at a time")
+        return text
+
+
+def _as_asked(key: str) -> str:
+    """A key as the person says it: "my dog's name" for "Your dog's name"."""
+    return "my " + key.removeprefix("Your ") if key.startswith("Your ") else key

@@ -1,0 +1,35 @@
+"""What the base needs for its stories: the diagonal Fisher, data/models/fisher/fisher.safetensors."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from personacore.evaluation.loss import split_documents
+from personacore.files import sha256_of
+from personacore.layout import BASE, FISHER, TOKENIZER, TRAIN_TOKENS
+from personacore.memory.ewc import diagonal_fisher, save_fisher
+from personacore.model.files import load_model
+from personacore.model.gpt import GPT
+from personacore.params import load_params
+from personacore.stage import Speed, run_stage
+from personacore.tokenizer.files import load_tokenizer
+from personacore.tokenizer.tokenfile import open_tokens
+
+
+def main(speed: Speed) -> None:
+    params = load_params()
+    model, _ = load_model(BASE)
+    end_of_text = load_tokenizer(TOKENIZER).end_of_text
+    stories = split_documents(open_tokens(TRAIN_TOKENS), end_of_text, params.chat.fisher_documents)
+
+    def loss(model: GPT, story: np.ndarray) -> Tensor:
+        ids = torch.tensor([end_of_text, *story[: model.config.block_size].tolist()])
+        return functional.cross_entropy(model(ids[None, :-1])[0], ids[1:], reduction="sum")
+
+    fisher = diagonal_fisher(model, loss, stories)
+    save_fisher(FISHER, fisher, {"documents": len(stories), "made_from": {str(p): sha256_of(p) for p in (BASE, TRAIN_TOKENS)}})
+
+
+if __name__ == "__main__":
+    run_stage("fisher", main)

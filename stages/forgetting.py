@@ -1,0 +1,22 @@
+"""Lay the arms side by side: metrics/forgetting.json and plots/forgetting.csv."""
+
+import json
+from pathlib import Path
+
+from personacore.files import write_json, write_text
+from personacore.params import load_params
+from personacore.stage import Speed, run_stage
+
+COLUMNS = ("steps", "story_bits_per_byte_before", "story_bits_per_byte_after", "story_forgotten", "dialogue_nats_per_token")
+
+
+def main(speed: Speed) -> None:
+    params = load_params()
+    arms = {name: json.loads(Path(f"metrics/chat/{name}.json").read_text()) for name in params.chat.arms}
+    write_json("metrics/forgetting.json", {name: {key: facts[key] for key in COLUMNS} for name, facts in arms.items()})
+    rows = [",".join([name, *(f"{facts[key]:.6g}" for key in COLUMNS)]) for name, facts in arms.items()]
+    write_text("plots/forgetting.csv", "\n".join([",".join(["arm", *COLUMNS]), *rows]) + "\n")
+
+
+if __name__ == "__main__":
+    run_stage("forgetting", main)
