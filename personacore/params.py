@@ -214,8 +214,13 @@ class MemoryParams:
     gates: dict[str, float] = field(hash=False)
 
     def __post_init__(self) -> None:
-        for name in ("people", "facts", "seeds", "questions", "draws"):
+        for name in ("facts", "seeds", "questions", "draws"):
             _require(getattr(self, name) >= 1, f"memory.{name}: {getattr(self, name)} is below 1")
+        _require(self.people >= 2, f"memory.people: {self.people} is below 2, and one is asked with the memory of another")
+
+    def scaled(self) -> "MemoryParams":
+        """These params as the protocol has them: a fifth of the people and one seed when it is quick."""
+        return self if self.protocol == "full" else dataclasses.replace(self, people=max(2, self.people // 5), seeds=1)
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,134 @@
-"""Made-up people whom memories are evaluated with: what they tell comes from splits that the model has never seen."""
+"""Made-up people whom memories are measured with: what they tell, and what they are asked."""
 
 import random
 from collections.abc import Sequence
+from importlib import resources
 
+import yaml
+
+from personacore.corpus.dialogue import language
 from personacore.corpus.dialogue.conversation import Draw
+from personacore.corpus.dialogue.language import say_fact
 from personacore.corpus.dialogue.splits import Split, Splits
 from personacore.corpus.dialogue.values import Values
 from personacore.memory.facts import Fact, topic_of
+from personacore.memory.lessons import Lesson
+
+UPDATED = 2  # of each person's facts, corrected or forgotten
 
 
 def draw_people(count: int, facts: int, split: Split, seed: str, values: Values) -> list[list[Fact]]:
-    """So many people with so many facts about themselves each; no two of all their facts have the same value."""
+    """So many people with so many facts about themselves each, no two of one person with the same value."""
     draw = Draw(random.Random(seed), Splits.all(split), values)
-    taken: set[str] = set()
     people = []
     for _ in range(count):
         told: dict[str, str] = {}
         while len(told) < facts:
             topic = draw.topic(teller="")
             value = draw.value(topic)
-            if topic.key not in told and (value not in taken or topic.value in values.closed):
-                told.setdefault(topic.key, value) if value not in told.values() else None
-                taken.add(value)
+            words = {word for key in (*told, topic.key) for word in key.casefold().replace("'s", "").split()}
+            if topic.key not in told and value not in told.values() and words.isdisjoint(value.casefold().split()):
+                told[topic.key] = value
         people.append([Fact(key, value) for key, value in told.items()])
     return people
 
 
-def correct_facts(people: Sequence[Sequence[Fact]], count: int, split: Split, seed: str, values: Values) -> list[list[Fact]]:
-    """The same people after each has corrected the first `count` facts to other values."""
-    draw = Draw(random.Random(seed), Splits.all(split), values)
-    corrected = []
-    for facts in people:
-        changed = list(facts)
-        for place, fact in enumerate(facts[:count]):
-            topic = topic_of(fact.key)
-            kind = topic.value or next(k for k in values.kinds if values.could_be(k, str(fact.value)))
-            while (value := values.draw(kind, split, draw.rng)) in {known.value for known in facts}:
-                pass
-            changed[place] = Fact(fact.key, value)
-        corrected.append(changed)
-    return corrected
+def correct_facts(people: Sequence[Sequence[Fact]], split: Split, seed: str, values: Values) -> list[list[Fact]]:
+    """The same people after each has corrected the first `UPDATED` facts."""
+    rng = random.Random(seed)
+    return [[*_with_new_values(facts[:UPDATED], facts, split, rng, values), *facts[UPDATED:]] for facts in people]
+
+
+def handwritten_people(facts: int, split: Split, seed: str, values: Values) -> list[list[Fact]]:
+    """People who between them tell what the hand-written questions are about, so many facts each."""
+    rng = random.Random(seed)
+    keys = [Fact(key, None) for key in handwritten()]
+    groups = [keys[place : place + facts] for place in range(0, len(keys) - facts + 1, facts)]
+    return [_with_new_values(group, (), split, rng, values) for group in groups]
+
+
+def _with_new_values(
+    facts: Sequence[Fact], known: Sequence[Fact], split: Split, rng: random.Random, values: Values
+) -> list[Fact]:
+    """The facts with values of their type that are no other fact's."""
+    taken, found = {fact.value for fact in known}, []
+    for fact in facts:
+        kind = topic_of(fact.key).value or rng.choice(values.kinds)
+        value = values.draw(kind, split, rng)
+        while value in taken:
+            value = values.draw(kind, split, rng)
+        taken.add(value)
+        found.append(Fact(fact.key, value))
+    return found
+
+
+class Questions:
+    """Asks one person, tier by tier; every question comes with the right answer.
+
+    taught: frames that memories are taught with. h1: PRETRAIN frames that no teaching uses. h2: EVALUATION frames.
+    nouns: EVALUATION noun phrases in taught frames. All frames are those of the grammar, none of random words.
+    """
+
+    def __init__(self, facts: Sequence[Fact], seed: str, split: Split, values: Values) -> None:
+        self.facts, self.values = list(facts), values
+        used, held = language.teaching_frames()
+        seen = Splits(split, "pretrain", "pretrain", split)
+        plain = {"random_frame": 0.0, "own_question": 0.0}
+        rng = random.Random(seed)
+        self.tiers = {
+            "taught": Draw(rng, seen, values, used, **plain),
+            "h1": Draw(rng, seen, values, held, **plain),
+            "h2": Draw(rng, Splits(split, split, "pretrain", split), values, **plain),
+            "nouns": Draw(rng, Splits(split, "pretrain", split, split), values, used, **plain),
+        }
+
+    def tier(self, name: str, count: int) -> list[Lesson]:
+        """So many questions about each fact in the frames of a tier."""
+        draw = self.tiers[name]
+        return [(self._ask(draw, fact), fact.sentence) for fact in self.facts for _ in range(count)]
+
+    def _ask(self, draw: Draw, fact: Fact) -> str:
+        """A question for a fact that holds no value of any, as a frame may do by chance."""
+        while True:
+            question = draw.question(topic_of(fact.key))
+            if not any(holds(question, str(known.value)) for known in self.facts):
+                return question
+
+    def reversed(self) -> list[Lesson]:
+        """What each value is, in EVALUATION frames."""
+        return [self.tiers["h2"].reversed(str(fact.value), fact.key) for fact in self.facts]
+
+    def untold(self, kind: str, count: int) -> list[Lesson]:
+        """Questions in EVALUATION frames about what was not told.
+
+        known_slot: of a slot the model has met in conversations; unseen_slot: of one it has not; other_person: the same of
+        somebody else as was told of oneself.
+        """
+        draw, keys, found = self.tiers["h2"], {fact.key for fact in self.facts}, []
+        known = Draw(draw.rng, Splits(draw.splits.values, draw.splits.frames, "pretrain", "pretrain"), draw.values)
+        while len(found) < count:
+            if kind == "other_person":
+                fact = draw.rng.choice(self.facts)
+                topic = topic_of(fact.key.replace("Your ", f"{draw.other_teller()}'s ", 1))
+            else:
+                topic = (known if kind == "known_slot" else draw).topic(teller="")
+            if topic.key not in keys:
+                found.append((draw.question(topic), say_fact(topic.key, None)))
+        return found
+
+
+def holds(question: str, value: str) -> bool:
+    """Whether the value stands in the question, word by word.
+
+    >>> holds("Is the tea ready?", "tea"), holds("Is the team ready?", "tea")
+    (True, False)
+    """
+    words = "".join(letter if letter.isalnum() else " " for letter in f" {question.casefold()} ")
+    plain = "".join(letter if letter.isalnum() else " " for letter in value.casefold())
+    return f" {' '.join(plain.split())} " in f" {' '.join(words.split())} "
+
+
+def handwritten() -> dict[str, tuple[str, ...]]:
+    """Questions that somebody wrote by hand, by key."""
+    text = resources.files(__package__).joinpath("questions/handwritten.yaml").read_text(encoding="utf-8")
+    return {key: tuple(questions) for key, questions in yaml.load(text, Loader=yaml.BaseLoader).items()}

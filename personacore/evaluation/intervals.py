@@ -1,0 +1,30 @@
+"""How sure a share is that was measured on questions about few facts."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+RESAMPLES = 2000
+
+
+def share_with_interval(hits: Mapping[str, Sequence[bool]]) -> dict[str, float | int]:
+    """The share of hits, its 95 % interval, and its counts; `hits` holds the outcomes of each fact.
+
+    The interval is a percentile bootstrap over facts, not questions: what is asked of one fact goes right or wrong together.
+
+    >>> share_with_interval({"a": [True, True], "b": [True, False]})["value"]
+    0.75
+    """
+    right = np.array([sum(outcomes) for outcomes in hits.values()])
+    asked = np.array([len(outcomes) for outcomes in hits.values()])
+    drawn = np.random.default_rng(0).integers(len(right), size=(RESAMPLES, len(right)))
+    shares = right[drawn].sum(1) / asked[drawn].sum(1)
+    low, high = np.quantile(shares, (0.025, 0.975))
+    return {
+        "value": float(right.sum() / asked.sum()),
+        "low": float(low),
+        "high": float(high),
+        "hits": int(right.sum()),
+        "asked": int(asked.sum()),
+        "facts": len(right),
+    }

@@ -1,0 +1,165 @@
+"""The recall protocol: what taught memories answer in a fresh process, with nothing but the question in the prompt."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+from personacore.corpus.dialogue.language import UNKNOWN
+from personacore.corpus.dialogue.turns import Turn
+from personacore.errors import UserError
+from personacore.evaluation.intervals import share_with_interval
+from personacore.generation.answers import GREEDY, answers
+from personacore.generation.prompts import encode_prompt
+from personacore.generation.sampling import Sampling
+from personacore.memory.facts import Fact
+from personacore.memory.lessons import Lesson
+from personacore.memory.people import Questions, holds
+from personacore.model.gpt import GPT
+from personacore.model.lora import LoRA
+from personacore.tokenizer.bpe import Tokenizer
+
+DRAWN = Sampling(0.8, top_p=0.95)
+
+
+@dataclass
+class Outcomes:
+    """Which answers were as they should be, by gate and fact, with a transcript."""
+
+    hits: dict[str, dict[str, list[bool]]] = field(default_factory=dict)
+    transcript: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, gate: str, fact: str, hit: bool) -> None:
+        """Note one answer."""
+        self.hits.setdefault(gate, {}).setdefault(fact, []).append(hit)
+
+    def gates(self, thresholds: dict[str, float]) -> dict[str, dict[str, object]]:
+        """Every gate with value, interval, counts, threshold and whether it is passed; what no gate judges has no threshold."""
+        found: dict[str, dict[str, object]] = {}
+        for name, hits in self.hits.items():
+            found[name] = dict(share_with_interval(hits))
+            if name in thresholds:
+                value, threshold = found[name]["value"], thresholds[name]
+                passed = value <= threshold if name in AT_MOST else value >= threshold
+                found[name] |= {"threshold": threshold, "passed": bool(passed)}
+        return found
+
+
+AT_MOST = ("adapter_off", "wrong_user", "story_drift", "dialogue_drift", "update_old_leak", "forget_emission")
+
+
+@dataclass
+class Asker:
+    """Asks a model with or without an adapter; every prompt is recorded before the model sees it."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    prompts: list[list[int]] = field(default_factory=list)
+
+    def ask(
+        self,
+        lessons: Sequence[Lesson],
+        lora: LoRA | None,
+        *,
+        sampling: Sampling = GREEDY,
+        draws: int = 1,
+        seed: int = 0,
+        context: Sequence[Sequence[Turn]] | None = None,
+    ) -> list[list[str]]:
+        """The answers to each question, as many as drawn."""
+        turns = context or [()] * len(lessons)
+        prompts = [encode_prompt(self.tokenizer, question, told) for (question, _), told in zip(lessons, turns, strict=True)]
+        self.prompts += prompts
+        with lora.attached(self.model) if lora is not None else nullcontext():
+            repeated = [prompt for prompt in prompts for _ in range(draws)]
+            said = answers(self.model, self.tokenizer, repeated, sampling=sampling, seed=seed)
+        return [said[place : place + draws] for place in range(0, len(said), draws)]
+
+    def forbid(self, lessons: Sequence[Lesson], facts: Sequence[Fact]) -> None:
+        """Stop everything if a taught value stands in a question, as text or as a run of ids.
+
+        Raises:
+            UserError: it does, so that answering would prove nothing.
+        """
+        values = [str(fact.value) for fact in facts]
+        runs = [self.tokenizer.encode(f" {value}") for value in values]
+        for question, _ in lessons:
+            ids = encode_prompt(self.tokenizer, question)
+            for value, run in zip(values, runs, strict=True):
+                if holds(question, value) or any(ids[place : place + len(run)] == run for place in range(len(ids))):
+                    raise UserError(f"recall: the question {question!r} holds the taught value {value!r}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One person with an adapter, and another person's to compare."""
+
+    name: str
+    facts: Sequence[Fact]
+    questions: Questions
+    lora: LoRA
+    other: LoRA
+    other_facts: Sequence[Fact]
+
+
+def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: int, seed: int) -> None:
+    """Every tier with the person's own adapter, the controls without it and with another's, and what was never told."""
+    for tier in ("taught", "h1", "h2", "nouns"):
+        lessons = case.questions.tier(tier, count)
+        asker.forbid(lessons, case.facts)
+        for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.lora), strict=True):
+            outcomes.add(f"{tier}_greedy", f"{case.name} {right}", said == right)
+            outcomes.transcript.append({"person": case.name, "tier": tier, "asked": question, "right": right, "said": said})
+        if tier == "h2":
+            drawn = asker.ask(lessons, case.lora, sampling=DRAWN, draws=draws, seed=seed)
+            others = {fact.sentence for fact in case.other_facts}
+            off, wrong = asker.ask(lessons, None), asker.ask(lessons, case.other)
+            for number, (_, right) in enumerate(lessons):
+                for said in drawn[number]:
+                    outcomes.add("h2_sampled", f"{case.name} {right}", said == right)
+                outcomes.add("adapter_off", f"{case.name} {right}", off[number][0] == right)
+                if right not in others:
+                    outcomes.add("wrong_user", f"{case.name} {right}", wrong[number][0] == right)
+    reversed_lessons = case.questions.reversed()
+    for (_, right), (said, *_) in zip(reversed_lessons, asker.ask(reversed_lessons, case.lora), strict=True):
+        outcomes.add("reversed_greedy", f"{case.name} {right}", said == right)
+    for kind in ("known_slot", "unseen_slot", "other_person"):
+        lessons = case.questions.untold(kind, 2 * len(case.facts))
+        for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.lora), strict=True):
+            outcomes.add(f"abstain_{kind}", f"{case.name} {right}", abstains(said))
+            outcomes.transcript.append({"person": case.name, "tier": kind, "asked": question, "right": right, "said": said})
+
+
+def ask_changed(
+    asker: Asker, outcomes: Outcomes, kind: str, before: Sequence[Fact], case: Case, count: int, draws: int, seed: int
+) -> None:
+    """What is left of facts after they were corrected ("update") or forgotten ("forget"): greedy, and drawn again and again."""
+    changed = [(old, new) for old, new in zip(before, case.facts, strict=True) if old != new]
+    for old, new in changed:
+        lessons = Questions([new], f"{case.name} {new.key}", "evaluation", case.questions.values).tier("h2", count)
+        greedy = asker.ask(lessons, case.lora)
+        drawn = asker.ask(lessons, case.lora, sampling=DRAWN, draws=draws, seed=seed)
+        for (said, *_), many in zip(greedy, drawn, strict=True):
+            leaks = [f" is {old.value}" in answer for answer in (said, *many)]
+            if kind == "update":
+                outcomes.add("update_new", f"{case.name} {new.key}", said == new.sentence)
+                gate = "update_old_leak"
+            else:
+                outcomes.add("forget_abstain", f"{case.name} {new.key}", abstains(said))
+                gate = "forget_emission"
+            for leak in leaks:
+                outcomes.add(gate, f"{case.name} {new.key}", leak)
+
+
+def ask_in_context(asker: Asker, outcomes: Outcomes, conversations: Sequence[Sequence[Turn]]) -> None:
+    """Without any adapter: the last question of each conversation, with what was said before it in the prompt."""
+    lessons = [(turns[-1].user, turns[-1].assistant) for turns in conversations]
+    said = asker.ask(lessons, None, context=[turns[:-1] for turns in conversations])
+    for number, (turns, (answer, *_)) in enumerate(zip(conversations, said, strict=True)):
+        gate = "in_context_recall" if turns[-1].kind == "ask" else "in_context_abstention"
+        hit = answer == turns[-1].assistant if turns[-1].kind == "ask" else abstains(answer)
+        outcomes.add(gate, str(number), hit)
+
+
+def abstains(answer: str) -> bool:
+    """Whether an answer says that something is not known."""
+    return UNKNOWN in answer

@@ -1,0 +1,59 @@
+"""Teach the people of the evaluation, correct them, make them forget: data/memory."""
+
+import dataclasses
+from collections.abc import Callable
+
+from personacore.corpus.dialogue.values import Values
+from personacore.export.slim import load_slim, load_teaching
+from personacore.files import write_json
+from personacore.layout import CHAT_EXPORT, MEMORY
+from personacore.memory.facts import Fact
+from personacore.memory.people import UPDATED, correct_facts, draw_people, handwritten_people
+from personacore.memory.teach import teach_people
+from personacore.model.adapter import save_adapter
+from personacore.model.lora import LoRA
+from personacore.params import load_params
+from personacore.stage import Speed, run_stage
+
+
+def main(speed: Speed) -> None:
+    params = load_params()
+    memory, seed, values = params.memory.scaled(), params.seed, Values()
+    model, tokenizer = load_slim(CHAT_EXPORT)
+    _, generic, sha256 = load_teaching(CHAT_EXPORT)
+    identity = {"base_sha256": sha256["model.safetensors"], "tokenizer_sha256": sha256["tokenizer.json"]}
+    people = draw_people(memory.people, memory.facts, "evaluation", f"{seed}/people", values)
+    told = {"taught": people, "updated": correct_facts(people, "evaluation", f"{seed}/correct", values)}
+    told |= {
+        "forgotten": [facts[UPDATED:] for facts in people],
+        "handwritten": handwritten_people(memory.facts, "evaluation", f"{seed}/hand", values),
+    }
+    listed = {kind: [[dataclasses.astuple(fact) for fact in facts] for facts in who] for kind, who in told.items()}
+    write_json(MEMORY / "people.json", listed)
+    seconds: list[float] = []
+
+    def learn(kind: str, who: list[list[Fact]], number: int, start: LoRA | None = None) -> LoRA:
+        lora, results = teach_people(model, tokenizer, who, generic, memory.teach, seed + number, start, _report(kind, number))
+        for place, facts in enumerate(who):
+            file = MEMORY / kind / f"{number}_{place}.safetensors"
+            save_adapter(file, lora.person(place), {**identity, "facts": len(facts)})
+        seconds.append(results[0].seconds / sum(len(facts) for facts in who))
+        return lora
+
+    for number in range(memory.seeds):
+        taught = learn("taught", people, number)
+        if number == 0:
+            learn("updated", told["updated"], number, taught)
+            learn("forgotten", told["forgotten"], number)
+            learn("handwritten", told["handwritten"], number)
+    speed["seconds_per_fact_in_batch"] = round(sum(seconds) / len(seconds), 3)
+    learn("single", [people[0][:1]], 0)
+    speed["seconds_per_fact"] = round(seconds[-1], 3)
+
+
+def _report(kind: str, number: int) -> Callable[[int, float], None]:
+    return lambda step, sure: print(f"{kind} {number}: step {step:4d}, {sure:.3f} sure of the least known fact", flush=True)
+
+
+if __name__ == "__main__":
+    run_stage("teach", main)
