@@ -7,9 +7,10 @@ from importlib import resources
 import yaml
 
 from personacore.corpus.dialogue import language
-from personacore.corpus.dialogue.conversation import Draw
+from personacore.corpus.dialogue.conversation import Conversation, Draw
 from personacore.corpus.dialogue.language import say_fact
 from personacore.corpus.dialogue.splits import Split, Splits
+from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
 from personacore.memory.facts import Fact, topic_of
 from personacore.memory.lessons import Lesson
@@ -87,6 +88,10 @@ class Questions:
         draw = self.tiers[name]
         return [(self._ask(draw, fact), fact.sentence) for fact in self.facts for _ in range(count)]
 
+    def about(self, fact: Fact, count: int) -> list[Lesson]:
+        """So many questions about one fact in EVALUATION frames."""
+        return [(self._ask(self.tiers["h2"], fact), fact.sentence) for _ in range(count)]
+
     def _ask(self, draw: Draw, fact: Fact) -> str:
         """A question for a fact that holds no value of any, as a frame may do by chance."""
         while True:
@@ -115,6 +120,20 @@ class Questions:
             if topic.key not in keys:
                 found.append((draw.question(topic), say_fact(topic.key, None)))
         return found
+
+
+def in_context(count: int, seed: str, values: Values) -> list[list[Turn]]:
+    """EVALUATION conversations of one to three turns of telling and a question for what was told, or by turns was not."""
+    found: list[list[Turn]] = []
+    while len(found) < count:
+        splits = Splits("evaluation", "evaluation", "pretrain", "evaluation")
+        draw = Draw(random.Random(f"{seed}/{len(found)}"), splits, values, random_frame=0.0, own_question=0.0)
+        talk = Conversation(draw)
+        for _ in range(draw.rng.choice((1, 2, 3))):
+            talk.tell()
+        (talk.ask if len(found) % 2 else talk.ask_unknown)()
+        found.append(talk.turns)
+    return found
 
 
 def holds(question: str, value: str) -> bool:

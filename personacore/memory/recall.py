@@ -4,21 +4,26 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from personacore.corpus.dialogue.language import UNKNOWN
 from personacore.corpus.dialogue.turns import Turn
 from personacore.errors import UserError
+from personacore.evaluation.conversations import conversation_loss
 from personacore.evaluation.intervals import share_with_interval
+from personacore.evaluation.loss import document_loss
 from personacore.generation.answers import GREEDY, answers
 from personacore.generation.prompts import encode_prompt
 from personacore.generation.sampling import Sampling
 from personacore.memory.facts import Fact
 from personacore.memory.lessons import Lesson
-from personacore.memory.people import Questions, holds
+from personacore.memory.people import Questions, handwritten, holds
 from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
 from personacore.tokenizer.bpe import Tokenizer
 
 DRAWN = Sampling(0.8, top_p=0.95)
+FOLLOW_UPS = 5  # questions about each fact that was corrected or forgotten
 
 
 @dataclass
@@ -130,24 +135,35 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
 
 
 def ask_changed(
-    asker: Asker, outcomes: Outcomes, kind: str, before: Sequence[Fact], case: Case, count: int, draws: int, seed: int
+    asker: Asker, outcomes: Outcomes, change: str, before: Sequence[Fact], case: Case, draws: int, seed: int
 ) -> None:
-    """What is left of facts after they were corrected ("update") or forgotten ("forget"): greedy, and drawn again and again."""
-    changed = [(old, new) for old, new in zip(before, case.facts, strict=True) if old != new]
-    for old, new in changed:
-        lessons = Questions([new], f"{case.name} {new.key}", "evaluation", case.questions.values).tier("h2", count)
+    """What is left of facts that were corrected ("update") or forgotten ("forget"): greedy, and drawn again and again."""
+    known = {fact.key: fact for fact in case.facts}
+    for old in before:
+        new = known.get(old.key, Fact(old.key, None))
+        lessons = case.questions.about(old, FOLLOW_UPS)
         greedy = asker.ask(lessons, case.lora)
         drawn = asker.ask(lessons, case.lora, sampling=DRAWN, draws=draws, seed=seed)
         for (said, *_), many in zip(greedy, drawn, strict=True):
-            leaks = [f" is {old.value}" in answer for answer in (said, *many)]
-            if kind == "update":
-                outcomes.add("update_new", f"{case.name} {new.key}", said == new.sentence)
-                gate = "update_old_leak"
+            outcomes.transcript.append({"person": case.name, "tier": change, "right": new.sentence, "said": said})
+            fact, leaks = f"{case.name} {old.key}", [answer == old.sentence for answer in (said, *many)]
+            if change == "update":
+                outcomes.add("update_new", fact, said == new.sentence)
             else:
-                outcomes.add("forget_abstain", f"{case.name} {new.key}", abstains(said))
-                gate = "forget_emission"
+                outcomes.add("forget_abstain", fact, abstains(said))
             for leak in leaks:
-                outcomes.add(gate, f"{case.name} {new.key}", leak)
+                outcomes.add("update_old_leak" if change == "update" else "forget_emission", fact, leak)
+
+
+def ask_handwritten(asker: Asker, outcomes: Outcomes, case: Case) -> None:
+    """The questions that somebody wrote by hand, none of them made of the grammar's frames."""
+    written = handwritten()
+    lessons = [(question, fact.sentence) for fact in case.facts for question in written[fact.key]]
+    lessons = [(question, right) for question, right in lessons if not any(holds(question, str(f.value)) for f in case.facts)]
+    for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.lora), strict=True):
+        outcomes.add("handwritten_greedy", f"{case.name} {right}", said == right)
+        line = {"person": case.name, "tier": "handwritten", "asked": question, "right": right, "said": said}
+        outcomes.transcript.append(line)
 
 
 def ask_in_context(asker: Asker, outcomes: Outcomes, conversations: Sequence[Sequence[Turn]]) -> None:
@@ -158,6 +174,32 @@ def ask_in_context(asker: Asker, outcomes: Outcomes, conversations: Sequence[Seq
         gate = "in_context_recall" if turns[-1].kind == "ask" else "in_context_abstention"
         hit = answer == turns[-1].assistant if turns[-1].kind == "ask" else abstains(answer)
         outcomes.add(gate, str(number), hit)
+
+
+def drift(
+    model: GPT,
+    tokenizer: Tokenizer,
+    loras: Sequence[LoRA],
+    stories: Sequence[np.ndarray],
+    talks: Sequence[Sequence[Turn]],
+    thresholds: dict[str, float],
+) -> dict[str, dict[str, object]]:
+    """How much worse, as a share, stories and conversations are predicted with an adapter than without, over adapters."""
+
+    def losses() -> tuple[float, float]:
+        told = document_loss(model, stories, tokenizer.end_of_text).nats
+        return told, conversation_loss(model, tokenizer, talks).nats
+
+    without, found = losses(), {}
+    changes = []
+    for lora in loras:
+        with lora.attached(model):
+            changes.append([now / before - 1 for now, before in zip(losses(), without, strict=True)])
+    for name, values in zip(("story_drift", "dialogue_drift"), zip(*changes, strict=True), strict=True):
+        value, threshold = float(np.mean(values)), thresholds[name]
+        found[name] = {"value": value, "low": min(values), "high": max(values), "adapters": len(loras)}
+        found[name] |= {"threshold": threshold, "passed": value <= threshold}
+    return found
 
 
 def abstains(answer: str) -> bool:

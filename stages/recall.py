@@ -1,0 +1,67 @@
+"""Ask what was taught, in a process of its own: metrics/recall.json, plots/recall.csv and data/recall."""
+
+import json
+import os
+from pathlib import Path
+
+from personacore.corpus.dialogue.files import read_conversations
+from personacore.corpus.dialogue.values import Values
+from personacore.evaluation.loss import split_documents
+from personacore.export.slim import load_slim, load_teaching
+from personacore.files import sha256_of, write_json, write_text
+from personacore.layout import CHAT_EXPORT, EVALUATION, MEMORY, RECALL, VALID_TOKENS
+from personacore.memory.facts import Fact
+from personacore.memory.people import UPDATED, Questions, in_context
+from personacore.memory.recall import Asker, Case, Outcomes, ask_changed, ask_handwritten, ask_in_context, ask_taught, drift
+from personacore.model.adapter import load_adapter
+from personacore.params import load_params
+from personacore.stage import Speed, run_stage
+from personacore.tokenizer.tokenfile import open_tokens
+
+CONTEXTS = 400  # conversations in which something is asked that was told, or was not, before any teaching
+DRIFT_DOCUMENTS, DRIFT_PEOPLE = 100, 4
+
+
+def main(speed: Speed) -> None:
+    params = load_params()
+    memory, seed, values = params.memory.scaled(), params.seed, Values()
+    model, tokenizer = load_slim(CHAT_EXPORT)
+    sha256 = load_teaching(CHAT_EXPORT)[2]
+    told = json.loads((MEMORY / "people.json").read_text())
+    people = {kind: [[Fact(*pair) for pair in facts] for facts in who] for kind, who in told.items()}
+    asker, outcomes = Asker(model, tokenizer), Outcomes()
+
+    def case(kind: str, number: int, place: int) -> Case:
+        loras = []
+        for which in (place, (place + 1) % len(people[kind])):
+            file = MEMORY / kind / f"{number}_{which}.safetensors"
+            loras.append(load_adapter(file, sha256["model.safetensors"], sha256["tokenizer.json"])[0])
+        facts, others = people[kind][place], people[kind][(place + 1) % len(people[kind])]
+        questions = Questions(facts, f"{seed}/{kind}/{number}/{place}", "evaluation", values)
+        return Case(f"{kind} {place}", facts, questions, loras[0], loras[1], others)
+
+    ask_in_context(asker, outcomes, in_context(CONTEXTS, f"{seed}/context", values))
+    for number in range(memory.seeds):
+        for place in range(len(people["taught"])):
+            ask_taught(asker, outcomes, case("taught", number, place), memory.questions, memory.draws, seed + number)
+    for place, before in enumerate(people["taught"]):
+        ask_changed(asker, outcomes, "update", before[:UPDATED], case("updated", 0, place), memory.draws, seed)
+        ask_changed(asker, outcomes, "forget", before[:UPDATED], case("forgotten", 0, place), memory.draws, seed)
+    for place in range(len(people["handwritten"])):
+        ask_handwritten(asker, outcomes, case("handwritten", 0, place))
+
+    stories = split_documents(open_tokens(VALID_TOKENS), tokenizer.end_of_text, DRIFT_DOCUMENTS)
+    talks = read_conversations(EVALUATION)[:DRIFT_DOCUMENTS]
+    loras = [case("taught", 0, place).lora for place in range(min(DRIFT_PEOPLE, len(people["taught"])))]
+    gates = outcomes.gates(memory.gates) | drift(model, tokenizer, loras, stories, talks, memory.gates)
+    write_json("metrics/recall.json", gates)
+    columns = ("value", "low", "high", "threshold", "passed")
+    rows = [",".join([name, *(str(gate.get(column, "")) for column in columns)]) for name, gate in gates.items()]
+    write_text("plots/recall.csv", "\n".join([",".join(["gate", *columns]), *rows]) + "\n")
+    write_text(RECALL / "transcript.jsonl", "".join(f"{json.dumps(line)}\n" for line in outcomes.transcript))
+    write_text(RECALL / "prompts.jsonl", "".join(f"{json.dumps(prompt)}\n" for prompt in asker.prompts))
+    speed |= {"process": os.getpid(), "people_sha256": sha256_of(Path(MEMORY / "people.json"))}
+
+
+if __name__ == "__main__":
+    run_stage("recall", main)
