@@ -65,6 +65,10 @@ class Draw:
         chosen, name = rng.choice(pairs)
         return Topic(owner_of(teller, chosen), name, language.attributes()[name].value)
 
+    def tells(self, relation: str, name: str) -> bool:
+        """Whether an attribute of a relation is one of this split's slots."""
+        return bool(relation) and (relation, name) in language.slots()[self.splits.slots]
+
     def other_teller(self) -> str:
         """The name of somebody else."""
         return self.values.draw("person", self.splits.values, self.rng)
@@ -182,7 +186,7 @@ class Conversation:
                 if all(other.key != known.key for known, _ in told):
                     told.append((other, draw.value(other)))
                     clause += f"{rng.choice((' and', ', and', ','))} {draw.statement(other, told[-1][1])}"
-        elif more < 0.5 and topic.owner.relation and topic.noun != "name":  # my sister Ottoline ...
+        elif more < 0.5 and topic.noun != "name" and draw.tells(topic.owner.relation, "name"):  # my sister Ottoline ...
             name_topic = Topic(topic.owner, "name", "person")
             name = draw.value(name_topic)
             named = topic.owner.called(*(f"{topic.owner.subject} {name}{ending}" for ending in ("", "'s", "")))
