@@ -23,6 +23,8 @@ def main(speed: Speed) -> None:
     figures.plot_ablation_curves(PLOTS / "ablation_curves.png", curves)
     figures.plot_tokens_per_word(PLOTS / "tokens_per_word.png", pd.read_csv(PLOTS / "tokens_per_word.csv"))
     figures.plot_vocabulary(PLOTS / "vocabulary.png", pd.read_csv(PLOTS / "vocabulary.csv"))
+    figures.plot_forgetting(PLOTS / "forgetting.png", pd.read_csv(PLOTS / "forgetting.csv"))
+    figures.plot_recall(PLOTS / "recall.png", pd.read_csv(PLOTS / "recall.csv"))
     figures.plot_samples(PLOTS / "samples.png", pd.read_csv(PLOTS / "samples.csv"))
 
 

@@ -10,13 +10,14 @@ from personacore.reporting.report import report_page
 from personacore.reporting.samples import samples_page
 from personacore.stage import Speed, run_stage
 
-NAMES = ("corpus", "tokenizer", "encode", "train", "evaluate", "ablations")
+NAMES = ("corpus", "tokenizer", "encode", "train", "evaluate", "ablations", "forgetting", "recall")
 
 
 def main(speed: Speed) -> None:
     params = load_params()
     metrics = {name: json.loads(Path(f"metrics/{name}.json").read_text()) for name in NAMES}
-    page = report_page(metrics, params.model, params.train, params.evaluate, params.ablations)
+    memory = params.memory.scaled()
+    page = report_page(metrics, params.model, params.train, params.evaluate, params.ablations, params.chat, memory)
     write_text("docs/REPORT.md", page)
     samples = json.loads(SAMPLES.read_text())
     write_text("docs/samples.md", samples_page(samples["prompted"], samples["unprompted"]))

@@ -37,7 +37,7 @@ def test_the_grammar_is_as_large_as_it_has_to_be():
         for owner in (owner_of("", ""), owner_of("", "sister")):
             if owner.kind in raw["of"].split():
                 fitting = [noun for noun in raw["nouns"] if language.fits(noun, owner)]
-                assert len(set(fitting)) >= 6 or owner.first and len(set(fitting)) >= 5, (name, owner.subject)
+                assert len(set(fitting)) >= 6 or (owner.first and len(set(fitting)) >= 5), (name, owner.subject)
     assert len(set(frames["any"] + frames["nominal"])) >= 60
     assert len(set(frames["telling"])) >= 12
     sizes = [len(VALUES._parts[f"name_{part}"]) for part in ("start", "middle", "end")]

@@ -14,6 +14,23 @@ CURVE = pd.read_csv(
     )
 )
 COHORT = pd.DataFrame({"name": ["baseline", "untied"], "bits_per_byte": [0.5, 0.52], "parameters": [1_000_000, 1_500_000]})
+ARMS = pd.DataFrame(
+    {
+        "arm": ["naive", "ewc_weak", "ewc", "replay"],
+        "steps": 150,
+        "story_forgotten": [3.0, 1.5, 0.4, 0.02],
+        "dialogue_nats_per_token": [1.1, 1.2, 1.6, 1.15],
+    }
+)
+GATES = pd.DataFrame(
+    {
+        "gate": ["h2_greedy", "nouns_greedy"],
+        "value": [0.9, 0.4],
+        "low": [0.85, 0.3],
+        "high": [0.93, 0.5],
+        "threshold": [0.95, None],
+    }
+)
 FIGURES = {
     "loss": lambda path: figures.plot_loss(path, CURVE, bits_per_byte=0.45, nats_per_token=1.8, floor=0.375),
     "loss of a source without a floor": lambda path: figures.plot_loss(path, CURVE, 0.45, 1.8, None),
@@ -25,6 +42,8 @@ FIGURES = {
         path, pd.DataFrame({"tokens": [1, 2, 3], "share_of_words": [0.8, 0.15, 0.05]})
     ),
     "vocabulary": lambda path: figures.plot_vocabulary(path, pd.DataFrame({"rank": [1, 2, 4], "count": [900, 400, 3]})),
+    "forgetting": lambda path: figures.plot_forgetting(path, ARMS),
+    "recall": lambda path: figures.plot_recall(path, GATES),
     "samples": lambda path: figures.plot_samples(path, pd.DataFrame({"words": [120, 130, 90, 150]})),
     "a lone sample": lambda path: figures.plot_samples(path, pd.DataFrame({"words": [120]})),
 }

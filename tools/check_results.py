@@ -16,11 +16,15 @@ KEYS = {
     "train": ("steps", "tokens", "parameters", "best_step", "valid_nats_per_token"),
     "evaluate": ("perplexity", "scored_tokens", "scored_bytes", "nats_per_token", "bits_per_byte", "parameters"),
 }
+ARM_KEYS = ("story_bits_per_byte_before", "story_bits_per_byte_after", "dialogue_nats_per_token")
+GATE_KEYS = ("value", "low", "high", "threshold", "passed")
 ABLATION_KEYS = ("parameters", "perplexity", "bits_per_byte", "steps")
 FILES = (
     "data/tokenizer/vocab.txt",
     "data/models/base/model.safetensors",
+    "data/export/chat/config.json",
     "data/export/slim/config.json",
+    "data/recall/transcript.jsonl",
     "docs/REPORT.md",
     "docs/samples.md",
 )
@@ -29,13 +33,19 @@ FILES = (
 def problems(root: Path) -> list[str]:
     """What is missing or not a finite number, a line each."""
     found = [f"{name} is missing" for name in FILES if not (root / name).is_file()]
-    metrics = {name: json.loads((root / f"metrics/{name}.json").read_text()) for name in (*KEYS, "ablations")}
+    metrics = {
+        name: json.loads((root / f"metrics/{name}.json").read_text()) for name in (*KEYS, "ablations", "forgetting", "recall")
+    }
     params = load_params(root / "params.yaml")
     keys = {**KEYS, "corpus": (*KEYS["corpus"], *(("source_bits_per_byte",) if params.data.source == "pocket" else ()))}
     entries = [(f"metrics/{name}.json", metrics[name], wanted) for name, wanted in keys.items()]
     entries += [
         (f"metrics/ablations.json: {name}", metrics["ablations"].get(name, {}), ABLATION_KEYS) for name in params.ablations
     ]
+    entries += [
+        (f"metrics/forgetting.json: {name}", metrics["forgetting"].get(name, {}), ARM_KEYS) for name in params.chat.arms
+    ]
+    entries += [(f"metrics/recall.json: {name}", metrics["recall"].get(name, {}), GATE_KEYS) for name in params.memory.gates]
     for where, values, wanted in entries:
         found += [f"{where}: {key} is missing" for key in wanted if key not in values]
         found += [

@@ -10,6 +10,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from personacore.files import atomic_write
 
@@ -122,3 +123,32 @@ def plot_samples(path: Path, samples: pd.DataFrame) -> None:
         axes.hist(samples["words"], bins=24, rwidth=0.9)
         axes.axvline(samples["words"].mean(), color=COLORS[1], ls="--", label=f"mean {samples['words'].mean():.0f} words")
         axes.legend()
+
+
+def plot_forgetting(path: Path, arms: pd.DataFrame) -> None:
+    """What each arm forgot of stories against what it learned of conversations; arms of EWC are joined by strength."""
+    with figure(
+        path, "Learning to converse", "stories forgotten (share of bits per byte)", "nats per token of answers"
+    ) as axes:
+        held = arms[arms["arm"].str.startswith("ewc")].sort_values("story_forgotten")
+        axes.plot(held["story_forgotten"], held["dialogue_nats_per_token"], color=COLORS[1], linewidth=1, alpha=0.7)
+        for place, row in enumerate(arms.itertuples()):
+            axes.scatter(row.story_forgotten, row.dialogue_nats_per_token, color=COLORS[place % len(COLORS)], zorder=3)
+            label = f"{row.arm} ({row.steps} steps)"
+            place_of = {"textcoords": "offset points", "xytext": (6, 4), "fontsize": 8}
+            axes.annotate(label, (row.story_forgotten, row.dialogue_nats_per_token), **place_of)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.margins(x=0.25, y=0.15)
+
+
+def plot_recall(path: Path, gates: pd.DataFrame) -> None:
+    """Every gate's value with its interval, and the threshold it is held against."""
+    shown = gates.iloc[::-1].reset_index(drop=True)
+    with figure(path, "Recall, with nothing but the question in the prompt", "share", "", size=(7.0, 6.5)) as axes:
+        low, high = shown["value"] - shown["low"], shown["high"] - shown["value"]
+        axes.errorbar(shown["value"], shown.index, xerr=[low.clip(0), high.clip(0)], fmt="o", capsize=3, label="measured")
+        held = shown[shown["threshold"].notna()]
+        axes.scatter(held["threshold"], held.index, marker="|", s=160, color=COLORS[1], label="gate", zorder=3)
+        axes.set_yticks(shown.index, shown["gate"])
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.legend(loc="center")

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from personacore.params import EvaluateParams, ModelParams, TrainParams
+from personacore.params import ChatParams, EvaluateParams, MemoryParams, ModelParams, TrainParams
+from personacore.reporting.memory import memory_chapter
 
 Metrics = Mapping[str, Mapping[str, Any]]
 
@@ -15,6 +16,8 @@ def report_page(
     train: TrainParams,
     evaluate: EvaluateParams,
     ablations: Mapping[str, Mapping[str, Any]],
+    chat: ChatParams,
+    memory: MemoryParams,
 ) -> str:
     """The report as Markdown."""
     chapters = (
@@ -25,6 +28,7 @@ def report_page(
         _training(train, metrics["train"]),
         _evaluation(metrics["evaluate"], metrics["corpus"], evaluate),
         _ablations(metrics["ablations"], ablations),
+        memory_chapter(metrics["forgetting"], metrics["recall"], chat.arms, chat.arm, memory),
         _LIMITS,
     )
     return "\n\n".join(chapter.strip() for chapter in chapters) + "\n"
