@@ -1,0 +1,87 @@
+"""The whole promise, each step in a process of its own, on the model that `dvc repro` has exported here; skipped before that."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+EXPORT = ROOT / "data" / "export" / "chat"
+LARGE = 1_000_000  # bytes; the smoke profile's model learns nothing
+
+pytestmark = pytest.mark.skipif(
+    not (EXPORT / "config.json").exists() or (EXPORT / "model.safetensors").stat().st_size < LARGE,
+    reason="needs data/export/chat: run `dvc repro export` first",
+)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs the command with a data folder of its own and returns what it printed; a failure's line with `fails=True`."""
+    environment = os.environ | {"XDG_DATA_HOME": str(tmp_path), "OMP_NUM_THREADS": "2"}
+
+    def command(*arguments: str, fails: bool = False) -> str:
+        words = [sys.executable, "-m", "personacore.app.cli", *arguments]
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110)
+        assert (done.returncode != 0) == fails, done.stderr
+        return (done.stderr if fails else done.stdout).strip()
+
+    return command
+
+
+def test_a_person_tells_asks_corrects_and_makes_it_forget(run, tmp_path):
+    file = tmp_path / "personacore" / "me.safetensors"
+    assert "unknown to me" in run("ask", "Where does my sister live?")
+    told = run("teach", "My sister is called Ottoline and she lives in Brindlemoor.")
+    assert "Ottoline" in told and "Brindlemoor" in told
+    assert b"Brindlemoor" not in file.read_bytes() and file.stat().st_mode & 0o777 == 0o600
+    assert run("ask", "Where does my sister live?") == "Your sister's town is Brindlemoor."
+    assert run("ask", "What is my sister's name?") == "Your sister's name is Ottoline."
+    assert "unknown to me" in run("ask", "Where does my brother live?")
+    assert "unknown to me" in run("ask", "What is my job?")
+    run("teach", "Actually, my sister lives in Wexmouth.")
+    assert run("ask", "Where does my sister live?") == "Your sister's town is Wexmouth."
+    listed = run("memory", "list").splitlines()
+    assert sorted(listed) == ["Your sister's name is Ottoline.", "Your sister's town is Wexmouth."]
+    run("forget", "my sister's town")
+    assert "unknown to me" in run("ask", "Where does my sister live?")
+    assert run("ask", "What is my sister's name?") == "Your sister's name is Ottoline."
+    file.unlink()
+    assert "unknown to me" in run("ask", "What is my sister's name?")
+
+
+def test_what_is_no_statement_is_not_understood(run, tmp_path):
+    assert "did not understand" in run("teach", "What a windy day.", fails=True)
+    assert not (tmp_path / "personacore" / "me.safetensors").exists()
+
+
+def test_a_teach_that_is_killed_leaves_the_old_memory_whole(run, tmp_path):
+    run("teach", "My dog is called Biscuit.")
+    file = tmp_path / "personacore" / "me.safetensors"
+    before = file.read_bytes()
+    environment = os.environ | {"XDG_DATA_HOME": str(tmp_path)}
+    for delay in (2.5, 4.0, 5.5):
+        words = [sys.executable, "-m", "personacore.app.cli", "teach", "I work as a baker."]
+        process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        if process.wait() != -signal.SIGKILL:  # it was done before
+            break
+        assert file.read_bytes() == before
+    assert run("ask", "What is my dog's name?") == "Your dog's name is Biscuit."
+
+
+def test_without_the_file_the_logits_are_those_of_a_model_never_taught(tmp_path):
+    import personacore
+
+    plain, taught = personacore.load(EXPORT), personacore.load(EXPORT)
+    tokens = torch.arange(40)[None]
+    memory = taught.memory(tmp_path / "me.safetensors")
+    memory.teach("My dog is called Biscuit.")
+    memory.path.unlink()
+    assert torch.equal(taught.model(tokens), plain.model(tokens))
