@@ -118,7 +118,7 @@ def test_any_value_that_dvc_writes_is_read_back(tmp_path_factory, value):
     [
         ("model.n_heads", 4, "model.n_heads: unknown key; model has n_layer"),
         ("train.learning_rate", 0.1, "train.learning_rate: unknown key"),
-        ("memory", {}, "memory: unknown key"),
+        ("memories", {}, "memories: unknown key"),
         ("train.lr", "fast", "train.lr: 'fast' is not a number"),
         ("train.lr", True, "train.lr: True is not a number"),
         ("train.lr", math.inf, "train.lr: inf is not finite"),

@@ -96,7 +96,7 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(params):
     ("text", "message"),
     [
         ("model:\n  heads: 2\n", r"profile: model\.heads is no key of params\.yaml"),
-        ("memory:\n  rank: 8\n", r"profile: memory is no key of params\.yaml"),
+        ("memories:\n  rank: 8\n", r"profile: memories is no key of params\.yaml"),
         ("model:\n  n_head: 9973\n", r"model\.n_head: 9973 does not divide model\.n_embd"),
         ("model:\n  n_layer: many\n", r"model\.n_layer: 'many' is not a whole number"),
         ("model: 3\n", r"model: 3 is not a section of keys"),
