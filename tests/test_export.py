@@ -13,6 +13,7 @@ from personacore.files import sha256_of
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer
+from tests.toys import randomized
 
 MERGES = [(104, 101), (32, 116), (257, 256)]  # "he", " t", " the"
 TOY = GPTConfig(vocab_size=264 + len(MERGES), n_layer=2, n_head=2, n_embd=8, block_size=16)
@@ -20,12 +21,7 @@ FILES = {"config.json", "model.safetensors", "tokenizer.json"}
 
 
 def toy_model(config: GPTConfig = TOY) -> GPT:
-    model = GPT(config)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0.0, 0.5, generator=generator)
-    return model.eval()
+    return randomized(GPT(config), 0.5).eval()
 
 
 def export(folder: Path, model: GPT, dtype: str = "float32", merges=MERGES) -> Path:

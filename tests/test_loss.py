@@ -9,18 +9,14 @@ from hypothesis import strategies as st
 
 from personacore.evaluation.loss import Loss, document_loss, split_documents, windows
 from personacore.model.gpt import GPT, GPTConfig
+from tests.toys import randomized
 
 END = 30
 TOY = GPTConfig(vocab_size=31, n_layer=2, n_head=2, n_embd=8, block_size=8)
 
 
 def toy_model(config: GPTConfig = TOY) -> GPT:
-    model = GPT(config)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0.0, 0.4, generator=generator)
-    return model.eval()
+    return randomized(GPT(config), 0.4).eval()
 
 
 def toy_documents(lengths: list[int], seed: int = 0) -> list[np.ndarray]:

@@ -10,6 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from personacore.model.gpt import GPT, PROJECTIONS, GPTConfig, KeyValueCache, attend, attend_fused
 from personacore.params import load_params
+from tests.toys import randomized
 
 ROOT = Path(__file__).resolve().parent.parent
 TOY = GPTConfig(vocab_size=97, n_layer=2, n_head=2, n_embd=8, block_size=12)
@@ -22,12 +23,7 @@ VARIANTS = {
 
 def toy_model(config: GPTConfig = TOY, seed: int = 0) -> GPT:
     """A model whose every parameter is random and large enough to matter."""
-    model = GPT(config)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0.0, 0.3, generator=generator)
-    return model.eval().requires_grad_(False)
+    return randomized(GPT(config), seed=seed).eval().requires_grad_(False)
 
 
 def toy_tokens(rows: int = 3, length: int = TOY.block_size, seed: int = 1) -> torch.Tensor:

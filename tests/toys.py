@@ -1,0 +1,51 @@
+"""Tiny models and adapters with random weights, for any test."""
+
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from personacore.model.gpt import GPT, GPTConfig
+from personacore.model.lora import LoRA
+
+TOY = GPTConfig(vocab_size=31, n_layer=2, n_head=2, n_embd=8, block_size=12)
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def randomized(module: Module, deviation: float = 0.3, seed: int = 0) -> Module:
+    """The module with every parameter drawn anew, large enough to matter."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(0.0, deviation, generator=generator)
+    return module
+
+
+def toy_model(config: GPTConfig = TOY, seed: int = 0) -> GPT:
+    """A frozen model whose every parameter is random and large enough to matter."""
+    return randomized(GPT(config), seed=seed).eval().requires_grad_(False)
+
+
+def toy_tokens(rows: int = 4, length: int = TOY.block_size, seed: int = 1) -> torch.Tensor:
+    return torch.randint(TOY.vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def taught(seed: int = 0, rank: int = 3, alpha: float = 6.0, **settings) -> LoRA:
+    """An adapter whose every parameter is random and large enough to matter."""
+    return randomized(LoRA(TOY, rank, alpha, **settings), seed=100 + seed)
+
+
+def logits_of(model: GPT, lora: LoRA, tokens: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad(), lora.attached(model):
+        return model(tokens)
+
+
+def state_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def assert_same_bits(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert list(found) == list(expected)
+    for name, tensor in expected.items():
+        assert torch.equal(found[name].view(torch.int32), tensor.view(torch.int32)), name
