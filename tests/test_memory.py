@@ -23,7 +23,16 @@ from personacore.memory.converse import set_apart
 from personacore.memory.facts import Fact, read_facts, topic_of
 from personacore.memory.lessons import Lessons
 from personacore.memory.memory import Memory
-from personacore.memory.people import Questions, draw_people, handwritten, handwritten_people, holds, in_context
+from personacore.memory.people import (
+    UPDATED,
+    Questions,
+    correct_facts,
+    draw_people,
+    handwritten,
+    handwritten_people,
+    holds,
+    in_context,
+)
 from personacore.memory.recall import Asker, Outcomes
 from personacore.memory.teach import answer_log_probabilities, pad_lessons, teach_people
 from personacore.model.gpt import GPT, GPTConfig
@@ -353,3 +362,12 @@ def test_a_gate_is_passed_from_the_right_side():
     gates = outcomes.gates({"h2_greedy": 0.95, "adapter_off": 0.0})
     assert (gates["h2_greedy"]["value"], gates["h2_greedy"]["passed"]) == (0.9, False)
     assert gates["adapter_off"]["passed"] and "threshold" not in gates["nouns_greedy"]
+
+
+def test_a_list_with_one_value_left_neither_repeats_it_nor_hangs():
+    seasons = [Fact(f"Your {relation}favorite season", "autumn") for relation in ("", "sister's ", "uncle's ")]
+    corrected = correct_facts([seasons], "evaluation", "seed", VALUES)[0]
+    assert len({fact.value for fact in corrected[:UPDATED]} | {"autumn"}) == UPDATED + 1
+    with pytest.raises(UserError, match=r"memory\.facts: there are too few values of type season"):
+        every = [Fact("Your age", season) for season in ("spring", "summer", "autumn", "winter")]
+        correct_facts([[Fact("Your favorite season", "none"), *every]], "evaluation", "seed", VALUES)

@@ -124,10 +124,10 @@ def _progress(step: int, sure: float) -> None:
 
 
 def _teach(arguments: argparse.Namespace) -> None:
-    lesson = _open_memory(arguments).teach(arguments.text, _progress)
-    if not lesson.understood:
+    told = _open_memory(arguments).teach(arguments.text, _progress)
+    if not told.understood:
         raise UserError("I did not understand that: say one thing in a plain sentence, such as: My dog is called Biscuit.")
-    for learned in lesson.learned:
+    for learned in told.learned:
         print(f"{learned.fact.sentence} ({learned.probability:.0%} sure)")
 
 

@@ -33,7 +33,7 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Told:
     """What came of a statement: the facts learned; none where the model did not understand it."""
 
     statement: str
@@ -73,7 +73,7 @@ class Memory:
         sound = all(fact.value is not None and fact.value.casefold() in told for fact in facts)
         return facts if sound else []
 
-    def teach(self, statement: str, on_step: Callable[[int, float], None] = lambda step, sure: None) -> Lesson:
+    def teach(self, statement: str, on_step: Callable[[int, float], None] = lambda step, sure: None) -> Told:
         """Learn what a statement says, together with all that is known already, and save.
 
         Raises:
@@ -82,11 +82,11 @@ class Memory:
         began = time.monotonic()
         told = {fact.key: fact for fact in self.read(self._checked(statement))}
         if not told:
-            return Lesson(statement, (), time.monotonic() - began)
+            return Told(statement, (), time.monotonic() - began)
         known = {fact.key: fact for fact in self.known()} | told
         sure = self._learn(list(known.values()), self.lora, on_step)
         learned = tuple(Learned(fact, sure[key]) for key, fact in known.items() if key in told)
-        return Lesson(statement, learned, time.monotonic() - began)
+        return Told(statement, learned, time.monotonic() - began)
 
     def forget(self, what: str, on_step: Callable[[int, float], None] = lambda step, sure: None) -> Fact:
         """Forget one fact, named as in a question ("my dog's name"), by learning all others anew without it; returns its key.

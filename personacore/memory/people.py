@@ -9,12 +9,14 @@ import yaml
 from personacore.corpus.dialogue import language
 from personacore.corpus.dialogue.conversation import Conversation, Draw
 from personacore.corpus.dialogue.language import say_fact
-from personacore.corpus.dialogue.splits import Split, Splits
+from personacore.corpus.dialogue.splits import SPLITS, Split, Splits
 from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
+from personacore.errors import UserError
 from personacore.memory.facts import Fact, topic_of
 from personacore.memory.lessons import Lesson
 
+TRIES = 100  # draws before a list counts as used up
 UPDATED = 2  # of each person's facts, corrected or forgotten
 
 
@@ -51,16 +53,25 @@ def handwritten_people(facts: int, split: Split, seed: str, values: Values) -> l
 def _with_new_values(
     facts: Sequence[Fact], known: Sequence[Fact], split: Split, rng: random.Random, values: Values
 ) -> list[Fact]:
-    """The facts with values of their type that are no other fact's."""
-    taken, found = {fact.value for fact in known}, []
+    """The facts with values of their type that are no other fact's and no word of any key."""
+    taken, found = {str(fact.value) for fact in known}, []
+    keys = " ".join(fact.key for fact in (*facts, *known))
     for fact in facts:
         kind = topic_of(fact.key).value or rng.choice(values.kinds)
-        value = values.draw(kind, split, rng)
-        while value in taken:
-            value = values.draw(kind, split, rng)
+        value = _free_value(kind, split, keys, taken, rng, values)
         taken.add(value)
         found.append(Fact(fact.key, value))
     return found
+
+
+def _free_value(kind: str, split: Split, keys: str, taken: set[str], rng: random.Random, values: Values) -> str:
+    """A value of the split that is not taken; of another split where this one has no more, as of four seasons it may not."""
+    for source in (split, *SPLITS):
+        for _ in range(TRIES):
+            value = values.draw(kind, source, rng)
+            if value not in taken and not holds(keys, value):
+                return value
+    raise UserError(f"memory.facts: there are too few values of type {kind} for so many facts of one person; lower it")
 
 
 class Questions:

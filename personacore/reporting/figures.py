@@ -133,12 +133,12 @@ def plot_forgetting(path: Path, arms: pd.DataFrame) -> None:
         held = arms[arms["arm"].str.startswith("ewc")].sort_values("story_forgotten")
         axes.plot(held["story_forgotten"], held["dialogue_nats_per_token"], color=COLORS[1], linewidth=1, alpha=0.7)
         for place, row in enumerate(arms.itertuples()):
-            axes.scatter(row.story_forgotten, row.dialogue_nats_per_token, color=COLORS[place % len(COLORS)], zorder=3)
-            label = f"{row.arm} ({row.steps} steps)"
-            place_of = {"textcoords": "offset points", "xytext": (6, 4), "fontsize": 8}
-            axes.annotate(label, (row.story_forgotten, row.dialogue_nats_per_token), **place_of)
+            label = f"{row.arm}, {row.steps:,} steps"
+            color, marker = COLORS[place % len(COLORS)], "o" if place < len(COLORS) else "D"
+            axes.scatter(row.story_forgotten, row.dialogue_nats_per_token, color=color, marker=marker, zorder=3, label=label)
+        axes.set_xscale("symlog", linthresh=0.01)  # from a fraction of a percent to several times the base's loss
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.margins(x=0.25, y=0.15)
+        axes.legend(fontsize=8)
 
 
 def plot_recall(path: Path, gates: pd.DataFrame) -> None:
