@@ -15,6 +15,7 @@ from personacore.corpus.markup import load_grammar
 RANDOM_FRAME = 0.3  # share of questions whose frame is random words around the noun phrase
 OWN_QUESTION = 0.25  # share of questions of an attribute's own, such as "Where do I live?"
 FREE_NOUN = 0.25  # share of facts about something that is no attribute, such as "my wooden ladder"
+ANY_VALUE = 0.25  # share of PRETRAIN values that are of no type, so that copying does not depend on what is copied
 OTHER_TELLER = 0.2  # share of owners that belong to somebody else
 
 
@@ -74,7 +75,9 @@ class Draw:
         return self.values.draw("person", self.splits.values, self.rng)
 
     def value(self, topic: Topic) -> str:
-        """A value for it."""
+        """A value for it, of its type or, in PRETRAIN, by turns of none."""
+        if self.splits.values == "pretrain" and self.rng.random() < ANY_VALUE:
+            return self.values.anything(self.words, self.rng)
         return self.values.draw(topic.value, self.splits.values, self.rng)
 
     def noun_phrase(self, topic: Topic, nominal: bool = False) -> str:
@@ -148,7 +151,7 @@ class Conversation:
     def run(self, length: int) -> list[Turn]:
         """Turns of about `length` characters altogether."""
         moves: list[tuple[float, Callable[[], None]]] = [
-            (2.0, self.tell), (5.0, self.ask), (2.0, self.ask_unknown), (0.7, self.verify), (0.8, self.reverse),
+            (2.0, self.tell), (5.0, self.ask), (2.0, self.ask_unknown), (0.7, self.verify), (1.2, self.reverse),
             (0.6, self.combine), (0.7, self.correct), (0.4, self.forget), (0.6, self.small_talk), (1.0, self.repeat),
             (0.4, self.recount),
         ]  # fmt: skip

@@ -1,12 +1,13 @@
 """Values that facts have: closed lists of words, and names, numbers and dates without end."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from personacore.corpus.dialogue.data import read_data
 from personacore.corpus.dialogue.splits import Split, split_list, split_of
 
 TRIES = 10_000
+VOWELS, CONSONANTS = "aeiouy", "bcdfghjklmnpqrstvwxz"
 
 
 class Values:
@@ -20,6 +21,8 @@ class Values:
         self._parts = {name: words.pop(name) for name in list(words) if name.rpartition("_")[2] in ("start", "middle", "end")}
         self._months = words.pop("month")
         self.closed = {name: split_list(f"value {name}", listed) for name, listed in words.items()}
+        held_out = (text for parts in self.closed.values() for split in ("calibration", "evaluation") for text in parts[split])
+        self._held_out = {text.casefold() for text in held_out}
         self._open: dict[str, Callable[[random.Random], str]] = {
             "person": self._person,
             "town": lambda rng: self._stem(rng) + rng.choice(self._parts["town_end"]),
@@ -53,9 +56,27 @@ class Values:
                 return value
         raise RuntimeError(f"no value of type {kind} in split {split}")
 
+    def anything(self, words: Sequence[str], rng: random.Random) -> str:
+        """A PRETRAIN value of no type: one or two of the words or of letters that say nothing, small or with capitals.
+
+        Whoever has copied such values does not depend on having met a value before.
+        """
+        while True:
+            parts = [rng.choice(words) if rng.random() < 0.4 else _letters(rng) for _ in range(rng.choice((1, 1, 2)))]
+            value = " ".join(parts)
+            named = (split_of(f"value {kind}", value.title()) for kind in ("person", "town"))
+            if self._held_out.isdisjoint((value, *parts)) and set(named) == {"pretrain"}:
+                return value.title() if rng.random() < 0.5 else value
+
     def _stem(self, rng: random.Random) -> str:
         return rng.choice(self._parts["name_start"]) + rng.choice(("", rng.choice(self._parts["name_middle"])))
 
     def _person(self, rng: random.Random) -> str:
         middles = "".join(rng.choices(self._parts["name_middle"], k=rng.choice((0, 0, 1, 1, 1, 2))))
         return rng.choice(self._parts["name_start"]) + middles + rng.choice(self._parts["name_end"])
+
+
+def _letters(rng: random.Random) -> str:
+    """Letters that can be pronounced and mean nothing."""
+    start = rng.randrange(2)
+    return "".join(rng.choice(VOWELS if (place + start) % 2 else CONSONANTS) for place in range(rng.randint(2, 8)))
