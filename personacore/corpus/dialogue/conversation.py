@@ -97,14 +97,14 @@ class Draw:
         if attribute is not None and topic.owner.kind in attribute.of and rng.random() < self.own_question:
             asks = [ask for ask in attribute.asks[self.splits.nouns] if language.fits(ask, topic.owner)]
             if asks:
-                return self.open(language.fill(rng.choice(asks), topic.owner))
+                return sentence(language.fill(self.opened(rng.choice(asks)), topic.owner))
         phrase = self.noun_phrase(topic)
         if rng.random() < self.random_frame:
             before = rng.sample(self.words, rng.randint(0, 4))
             behind = rng.sample(self.words, rng.randint(0, 3))
             return sentence(" ".join([*before, phrase, *behind])) + rng.choice("???.")
         frames = self.frames.any + (self.frames.nominal * 2 if language.is_nominal(phrase) else ())
-        return self.open(rng.choice(frames).replace("{np}", phrase))
+        return sentence(self.opened(rng.choice(frames)).replace("{np}", phrase))
 
     def statement(self, topic: Topic, value: str, owner: Owner | None = None) -> str:
         """A clause that says it, without capital letter and full stop, of the owner in other words where given."""
@@ -121,13 +121,14 @@ class Draw:
 
     def tell(self, frames: tuple[str, ...], clause: str) -> str:
         """The clause in one of the frames."""
-        return self.open(self.rng.choice(frames).replace("{s}", clause))
+        return sentence(self.opened(self.rng.choice(frames)).replace("{s}", clause))
 
-    def open(self, text: str) -> str:
-        """The text behind an opener, such as "Hey, "."""
+    def opened(self, frame: str) -> str:
+        """The frame behind an opener, such as "Hey, "; inside a sentence it begins small, whatever it is filled with."""
         opener = self.rng.choice(language.openers())
-        inside = opener.endswith(", ") and not text.startswith(("I ", "I'"))
-        return sentence(opener + (text[0].lower() + text[1:] if inside else sentence(text)))
+        if opener.endswith(", "):
+            return opener + (frame if frame.startswith(("I ", "I'")) else frame[0].lower() + frame[1:])
+        return opener + (sentence(frame) if not frame.startswith("{") else frame)
 
 
 def _plain_words() -> list[str]:
@@ -151,12 +152,12 @@ class Conversation:
     def run(self, length: int) -> list[Turn]:
         """Turns of about `length` characters altogether."""
         moves: list[tuple[float, Callable[[], None]]] = [
-            (2.0, self.tell), (5.0, self.ask), (2.0, self.ask_unknown), (0.7, self.verify), (1.2, self.reverse),
+            (2.5, self.tell), (6.0, self.ask), (2.0, self.ask_unknown), (0.6, self.verify), (1.2, self.reverse),
             (0.6, self.combine), (0.7, self.correct), (0.4, self.forget), (0.6, self.small_talk), (1.0, self.repeat),
             (0.4, self.recount),
         ]  # fmt: skip
         weights, kinds = zip(*moves, strict=True)
-        first = (self.tell, self.tell, self.tell, self.ask_unknown, self.ask_unknown, self.small_talk, self.repeat)
+        first = (*[self.tell] * 7, self.ask_unknown, self.small_talk, self.repeat)
         self.rng.choice(first)()
         while sum(len(turn.user) + len(turn.assistant) for turn in self.turns) < length:
             self.rng.choices(kinds, weights)[0]()
@@ -201,7 +202,7 @@ class Conversation:
     def ask(self) -> None:
         """A fact that was told."""
         if not self.known:
-            return self.ask_unknown()
+            return self.rng.choice((self.tell, self.ask_unknown))()
         topic, value = self.rng.choice(list(self.known.values()))
         self.add("ask", self.draw.question(topic), say_fact(topic.key, value))
 
@@ -275,8 +276,8 @@ class Conversation:
             return self.small_talk()
         topic, _ = self.known.pop(self.rng.choice(list(self.known)))
         self.asked.append(topic)
-        order = self.rng.choice(self.draw.frames.forgetting).replace("{np}", self.draw.noun_phrase(topic))
-        self.add("forget", self.draw.open(order), f"{topic.key} is {language.FORGOTTEN}.")
+        order = self.draw.opened(self.rng.choice(self.draw.frames.forgetting)).replace("{np}", self.draw.noun_phrase(topic))
+        self.add("forget", sentence(order), f"{topic.key} is {language.FORGOTTEN}.")
 
     def recount(self) -> None:
         """Anything that was told, or that nothing was."""
