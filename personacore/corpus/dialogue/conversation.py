@@ -125,7 +125,7 @@ class Draw:
 
     def opened(self, frame: str) -> str:
         """The frame behind an opener, such as "Hey, "; inside a sentence it begins small, whatever it is filled with."""
-        opener = self.rng.choice(language.openers())
+        opener, frame = self.rng.choice(language.openers()), frame.lstrip("~@")  # who it may speak of is decided by now
         if opener.endswith(", "):
             return opener + (frame if frame.startswith(("I ", "I'")) else frame[0].lower() + frame[1:])
         return opener + (sentence(frame) if not frame.startswith("{") else frame)
