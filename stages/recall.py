@@ -1,19 +1,32 @@
-"""Ask what was taught, in a process of its own: metrics/recall.json, plots/recall.csv and data/recall."""
+"""Ask what was taught, in a process of its own: metrics/recall.json, plots/{recall,sessions,moved}.csv and data/recall."""
 
 import json
 import os
 from pathlib import Path
+
+import numpy as np
 
 from personacore.corpus.dialogue.files import read_conversations
 from personacore.corpus.dialogue.values import Values
 from personacore.evaluation.loss import split_documents
 from personacore.export.slim import load_slim, load_teaching
 from personacore.files import sha256_of, write_json, write_text
-from personacore.layout import CHAT_EXPORT, EVALUATION, MEMORY, RECALL, VALID_TOKENS
+from personacore.layout import CHAT_EXPORT, EVALUATION, MEMORY, RECALL, SESSIONS, VALID_TOKENS
 from personacore.memory.facts import Fact
 from personacore.memory.people import UPDATED, Questions, in_context
-from personacore.memory.recall import Asker, Case, Outcomes, ask_changed, ask_handwritten, ask_in_context, ask_taught, drift
+from personacore.memory.recall import (
+    Asker,
+    Case,
+    Outcomes,
+    ask_changed,
+    ask_handwritten,
+    ask_in_context,
+    ask_sessions,
+    ask_taught,
+    drift,
+)
 from personacore.model.adapter import load_adapter
+from personacore.model.lora import LoRA
 from personacore.params import load_params
 from personacore.stage import Speed, run_stage
 from personacore.tokenizer.tokenfile import open_tokens
@@ -31,11 +44,11 @@ def main(speed: Speed) -> None:
     people = {kind: [[Fact(*pair) for pair in facts] for facts in who] for kind, who in told.items()}
     asker, outcomes = Asker(model, tokenizer), Outcomes()
 
+    def load(file: Path) -> LoRA:
+        return load_adapter(file, sha256["model.safetensors"], sha256["tokenizer.json"])[0]
+
     def case(kind: str, number: int, place: int) -> Case:
-        loras = []
-        for which in (place, (place + 1) % len(people[kind])):
-            file = MEMORY / kind / f"{number}_{which}.safetensors"
-            loras.append(load_adapter(file, sha256["model.safetensors"], sha256["tokenizer.json"])[0])
+        loras = [load(MEMORY / kind / f"{number}_{who}.safetensors") for who in (place, (place + 1) % len(people[kind]))]
         facts, others = people[kind][place], people[kind][(place + 1) % len(people[kind])]
         questions = Questions(facts, f"{seed}/{kind}/{number}/{place}", "evaluation", values)
         return Case(f"{kind} {place}", facts, questions, loras[0], loras[1], others)
@@ -50,14 +63,25 @@ def main(speed: Speed) -> None:
     for place in range(len(people["handwritten"])):
         ask_handwritten(asker, outcomes, case("handwritten", 0, place))
 
+    facts = [Fact(*pair) for pair in json.loads((SESSIONS / "facts.json").read_text())]
+    questions = Questions(facts, f"{seed}/sessions", "evaluation", values)
+    transfer, rows = ask_sessions(
+        asker, outcomes, facts, lambda told: load(SESSIONS / f"{told}.safetensors"), questions, memory.gates
+    )
+    lines = [f"{held},{session},{share:g}" for held, session, share in rows]
+    write_text("plots/sessions.csv", "\n".join(["sessions_held,session_of_fact,right", *lines]) + "\n")
+
     stories = split_documents(open_tokens(VALID_TOKENS), tokenizer.end_of_text, DRIFT_DOCUMENTS)
     talks = read_conversations(EVALUATION)[:DRIFT_DOCUMENTS]
     loras = [case("taught", 0, place).lora for place in range(min(DRIFT_PEOPLE, len(people["taught"])))]
-    gates = outcomes.gates(memory.gates) | drift(model, tokenizer, loras, stories, talks, memory.gates)
+    shares = {name: np.mean([lora.moved(model)[name] for lora in loras]) for name in loras[0].pairs()}
+    lines = [f"{name},{share:.6g}" for name, share in shares.items()]
+    write_text("plots/moved.csv", "\n".join(["projection,share", *lines]) + "\n")
+    gates = outcomes.gates(memory.gates) | transfer | drift(model, tokenizer, loras, stories, talks, memory.gates)
     write_json("metrics/recall.json", gates)
     columns = ("value", "low", "high", "threshold", "passed")
-    rows = [",".join([name, *(str(gate.get(column, "")) for column in columns)]) for name, gate in gates.items()]
-    write_text("plots/recall.csv", "\n".join([",".join(["gate", *columns]), *rows]) + "\n")
+    table = [",".join([name, *(str(gate.get(column, "")) for column in columns)]) for name, gate in gates.items()]
+    write_text("plots/recall.csv", "\n".join([",".join(["gate", *columns]), *table]) + "\n")
     write_text(RECALL / "transcript.jsonl", "".join(f"{json.dumps(line)}\n" for line in outcomes.transcript))
     write_text(RECALL / "prompts.jsonl", "".join(f"{json.dumps(prompt)}\n" for prompt in asker.prompts))
     speed |= {"process": os.getpid(), "people_sha256": sha256_of(Path(MEMORY / "people.json"))}

@@ -10,7 +10,7 @@ from personacore.reporting.report import report_page
 from personacore.reporting.samples import samples_page
 from personacore.stage import Speed, run_stage
 
-NAMES = ("corpus", "tokenizer", "encode", "train", "evaluate", "ablations", "forgetting", "recall")
+NAMES = ("corpus", "tokenizer", "encode", "train", "evaluate", "ablations", "forgetting", "recall", "sessions")
 
 
 def main(speed: Speed) -> None:

@@ -31,6 +31,12 @@ GATES = pd.DataFrame(
         "threshold": [0.95, None],
     }
 )
+PROJECTIONS = [f"blocks.{layer}.{half}" for layer in (0, 1) for half in ("attn.q_proj", "attn.c_proj", "mlp.fc_in")]
+MOVED = pd.DataFrame({"projection": PROJECTIONS, "share": [0.01, 0.02, 0.05, 0.03, 0.01, 0.07]})
+FISHER = pd.DataFrame({"projection": PROJECTIONS, "fisher": [1e-3, 2e-4, 5e-3, 1e-2, 1e-5, 3e-4]})
+SESSIONS = pd.DataFrame(
+    {"sessions_held": [2, 2, 4, 4, 4, 4], "session_of_fact": [1, 2, 1, 2, 3, 4], "right": [1.0, 1.0, 0.5, 1.0, 1.0, 0.0]}
+)
 FIGURES = {
     "loss": lambda path: figures.plot_loss(path, CURVE, bits_per_byte=0.45, nats_per_token=1.8, floor=0.375),
     "loss of a source without a floor": lambda path: figures.plot_loss(path, CURVE, 0.45, 1.8, None),
@@ -44,6 +50,9 @@ FIGURES = {
     "vocabulary": lambda path: figures.plot_vocabulary(path, pd.DataFrame({"rank": [1, 2, 4], "count": [900, 400, 3]})),
     "forgetting": lambda path: figures.plot_forgetting(path, ARMS),
     "recall": lambda path: figures.plot_recall(path, GATES),
+    "moved": lambda path: figures.plot_moved(path, MOVED, FISHER),
+    "sessions": lambda path: figures.plot_sessions(path, SESSIONS),
+    "a lone session": lambda path: figures.plot_sessions(path, SESSIONS[:1]),
     "samples": lambda path: figures.plot_samples(path, pd.DataFrame({"words": [120, 130, 90, 150]})),
     "a lone sample": lambda path: figures.plot_samples(path, pd.DataFrame({"words": [120]})),
 }

@@ -14,13 +14,14 @@ from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
 from personacore.errors import UserError
 from personacore.evaluation.conversations import conversation_loss
-from personacore.evaluation.intervals import share_with_interval
+from personacore.evaluation.intervals import mean_with_interval, share_with_interval
 from personacore.evaluation.loss import IGNORED
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_answer, encode_prompt, encode_question, encode_row
 from personacore.memory import memory as memory_module
 from personacore.memory.converse import set_apart
-from personacore.memory.facts import Fact, read_facts, topic_of
+from personacore.memory.facts import Fact, plain_question, read_facts, topic_of
+from personacore.memory.inventory import Known
 from personacore.memory.lessons import Lessons
 from personacore.memory.memory import Memory
 from personacore.memory.people import (
@@ -173,6 +174,13 @@ def test_lessons_answer_right_and_ask_near_misses_about_nothing_that_was_told():
     assert any("'s dog's name" in answer and not answer.startswith("Your") for answer in answered)  # somebody else's
 
 
+def test_what_is_known_least_is_asked_most_and_nothing_is_left_out():
+    lessons = Lessons([DOG, JOB], "seed", VALUES)
+    answered = [answer for _, answer in lessons.doubtful(400, [1.0, 0.2])]
+    assert len(answered) == 400
+    assert 0 < answered.count(DOG.sentence) < 100 < answered.count(JOB.sentence)
+
+
 def test_a_value_that_two_facts_share_is_not_asked_back():
     lessons = Lessons([DOG, Fact("Your cat's name", "Biscuit")], "seed", VALUES)
     assert not any("Biscuit" in question for question, _ in lessons.reversed(40))
@@ -230,7 +238,12 @@ def said(monkeypatch, replies: dict[str, str]) -> list[list[int]]:
         texts = [tokenizer.decode(ids[2:-2]) for ids in given]
         return [replies.get(text, "I am glad.") for text in texts]
 
+    def listed(model, tokenizer, keys):
+        said = [fact for key in dict.fromkeys(keys) for fact in read_facts(replies.get(plain_question(key), "")) or []]
+        return [Known(fact, 1.0) for fact in said]
+
     monkeypatch.setattr(memory_module, "answers", reply)
+    monkeypatch.setattr(memory_module, "take_inventory", listed)
     return prompts
 
 
@@ -351,6 +364,12 @@ def test_an_interval_is_over_facts_not_questions():
     assert (same["value"], same["low"], same["high"], same["asked"], same["facts"]) == (1.0, 1.0, 1.0, 50, 5)
     split = share_with_interval({"a": [True] * 100, "b": [False] * 100})
     assert split["low"] == 0 and split["high"] == 1
+
+
+def test_a_mean_has_an_interval_over_facts():
+    assert mean_with_interval([-0.5] * 4) == {"value": -0.5, "low": -0.5, "high": -0.5, "facts": 4}
+    spread = mean_with_interval([-1.0, 0.0, 0.0, 0.0])
+    assert spread["low"] < spread["value"] == -0.25 < spread["high"]
 
 
 def test_a_gate_is_passed_from_the_right_side():

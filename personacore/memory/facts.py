@@ -42,3 +42,12 @@ def read_facts(answer: str) -> list[Fact] | None:
     sentences = [part for part in answer.replace(". ", ".\n").split("\n") if part]
     read = [read_fact(part) for part in sentences]
     return None if not read or None in read else [Fact(*pair) for pair in read if pair is not None]
+
+
+def plain_question(key: str) -> str:
+    """The plainest question for a key, as the person asks it.
+
+    >>> plain_question("Your dog's name")
+    "What is my dog's name?"
+    """
+    return f"What is {'my ' + key.removeprefix('Your ') if key.startswith('Your ') else key}?"

@@ -11,6 +11,7 @@ from personacore.corpus.dialogue.values import Values
 from personacore.memory.facts import Fact, topic_of
 
 Lesson = tuple[str, str]  # a question and its answer
+REVISION = 0.1  # weight of a fact that is known for certain, beside 1 for what is left to learn
 
 
 class Lessons:
@@ -23,8 +24,19 @@ class Lessons:
 
     def positives(self, each: int) -> list[Lesson]:
         """So many questions about each fact, with its answer."""
-        pairs = zip(self.topics, self.facts, strict=True)
-        return [(self.draw.question(topic), fact.sentence) for topic, fact in pairs for _ in range(each)]
+        return [lesson for fact in range(len(self.facts)) for lesson in self._about(fact, each)]
+
+    def doubtful(self, count: int, sure: Sequence[float]) -> list[Lesson]:
+        """So many questions in all, the more about a fact the less `sure` the memory is of it, and some about every one."""
+        weights = [1 + REVISION - probability for probability in sure]
+        return [
+            lesson
+            for fact in self.draw.rng.choices(range(len(self.facts)), weights, k=count)
+            for lesson in self._about(fact, 1)
+        ]
+
+    def _about(self, fact: int, count: int) -> list[Lesson]:
+        return [(self.draw.question(self.topics[fact]), self.facts[fact].sentence) for _ in range(count)]
 
     def reversed(self, count: int) -> list[Lesson]:
         """Questions what a value is, half of them about values that nobody told."""

@@ -14,6 +14,7 @@ from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_prompt
 from personacore.generation.sampling import Sampling
 from personacore.memory.facts import Fact, read_facts
+from personacore.memory.inventory import grammar_keys, take_inventory
 from personacore.memory.teach import teach_people
 from personacore.model.adapter import load_adapter, save_adapter
 from personacore.model.gpt import GPT
@@ -109,20 +110,13 @@ class Memory:
         """What the memory says it knows, read out of the weights: every key of the grammar asked for, and open questions."""
         if self.lora is None:
             return []
-        asked = [
-            f"What is {language.owner_of('', relation).possessive} {name}?"
-            for pairs in language.slots().values()
-            for relation, name in pairs
-        ]
         open_questions = language.teaching_frames()[0].recounting
         drawn = [open_questions[n % len(open_questions)] for n in range(DRAWS * max(1, self.count))]
-        said = self._answers(asked) + self._answers(drawn, sampling=Sampling(1.0))
-        read = [fact for answer in said for fact in read_facts(answer) or []]
-        asked_again = list(dict.fromkeys(fact.key for fact in read if fact.value is not None))
-        # An open question may draw a value that is not the likeliest one: each key's own question decides.
-        again = self._answers([f"What is {_as_asked(key)}?" for key in asked_again])
-        facts = [fact for answer in again for fact in read_facts(answer) or []]
-        return list({fact.key: fact for fact in facts if fact.value is not None}.values())
+        told = [fact for answer in self._answers(drawn, sampling=Sampling(1.0)) for fact in read_facts(answer) or []]
+        with self.lora.attached(self.model):
+            # An open question may draw a value that is not the likeliest one: each key's own question decides.
+            keys = [*grammar_keys(), *(fact.key for fact in told)]
+            return [known.fact for known in take_inventory(self.model, self.tokenizer, keys)]
 
     def _learn(self, facts: list[Fact], start: LoRA | None, on_step: Callable[[int, float], None]) -> dict[str, float]:
         """Teach all facts into an adapter, save it, and say how sure it is of each key."""
@@ -151,8 +145,3 @@ class Memory:
         if len(self.tokenizer.encode(text)) > longest:
             raise UserError(f"the text is longer than {longest} tokens: say it in shorter sentences, one at a time")
         return text
-
-
-def _as_asked(key: str) -> str:
-    """A key as the person says it: "my dog's name" for "Your dog's name"."""
-    return "my " + key.removeprefix("Your ") if key.startswith("Your ") else key

@@ -36,6 +36,15 @@ def draw_people(count: int, facts: int, split: Split, seed: str, values: Values)
     return people
 
 
+def draw_sessions(count: int, split: Split, seed: str, values: Values) -> list[Fact]:
+    """One fact for each of so many sessions of one person, all of them slots of the grammar."""
+    rng = random.Random(seed)
+    pairs = rng.sample(language.slots()[split], count)
+    return _with_new_values(
+        [Fact(language.key_of(language.owner_of("", relation), name), None) for relation, name in pairs], (), split, rng, values
+    )
+
+
 def correct_facts(people: Sequence[Sequence[Fact]], split: Split, seed: str, values: Values) -> list[list[Fact]]:
     """The same people after each has corrected the first `UPDATED` facts."""
     rng = random.Random(seed)

@@ -89,11 +89,11 @@ def teach_people(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 drawn = [
-                    each.positives(params.positives)
+                    each.doubtful(min(params.positives * len(each.facts), params.most_positives), result.probabilities)
                     + each.reversed(params.reversed)
                     + each.open(params.open)
                     + each.negatives(params.negatives)
-                    for each in lessons
+                    for each, result in zip(lessons, results, strict=True)
                 ]
                 _loss(model, tokenizer, lora, drawn, generic, params, generator).backward()
                 optimizer.step()

@@ -85,6 +85,11 @@ class LoRA(nn.Module):
         pair = self.pairs()[name]
         return self.scale * pair.b @ pair.a
 
+    @torch.no_grad()
+    def moved(self, model: GPT) -> dict[str, float]:
+        """The size of each projection's change as a share of its weight's, both by the Frobenius norm, of one person."""
+        return {name: (self.delta(name).norm() / linear.weight.norm()).item() for name, linear in self._linears(model).items()}
+
     def parameter_count(self) -> int:
         """Number of trained scalars, of all people together."""
         return sum(parameter.numel() for parameter in self.parameters())

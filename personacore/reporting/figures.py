@@ -2,20 +2,22 @@
 
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import Formatter, PercentFormatter
 
 from personacore.files import atomic_write
 
 INK = "#808690"  # at least 3.5 to 1 against white and against black
 COLORS = ("#2f81d8", "#dd7a1f", "#2f9e5b", "#c2549b", "#8a6fd1", "#b08a00")
+HEAT = LinearSegmentedColormap.from_list("heat", ("#b5651d", "#808690", "#2f81d8"))  # low to high
 STYLE = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -40,17 +42,23 @@ STYLE = {
 
 
 @contextmanager
-def figure(path: Path, title: str, x: str, y: str, size: tuple[float, float] = (7.0, 4.0)) -> Iterator[Axes]:
-    """Axes to draw on; the PNG is written when the block ends, the same bytes for the same data."""
+def panels(path: Path, count: int, size: tuple[float, float]) -> Iterator[Sequence[Axes]]:
+    """So many axes side by side; the PNG is written when the block ends, the same bytes for the same data."""
     with matplotlib.rc_context(STYLE):
         canvas = Figure(figsize=size, dpi=144, layout="constrained")
-        axes = canvas.add_subplot()
-        axes.set(title=title, xlabel=x, ylabel=y)
-        yield axes
+        yield canvas.subplots(1, count, squeeze=False)[0]
         image = io.BytesIO()
         canvas.savefig(image, format="png", metadata={"Software": None})
         with atomic_write(path) as temporary:
             temporary.write_bytes(image.getvalue())
+
+
+@contextmanager
+def figure(path: Path, title: str, x: str, y: str, size: tuple[float, float] = (7.0, 4.0)) -> Iterator[Axes]:
+    """Axes of a figure with nothing else in it, as `panels` writes them."""
+    with panels(path, 1, size) as (axes,):
+        axes.set(title=title, xlabel=x, ylabel=y)
+        yield axes
 
 
 def plot_loss(path: Path, curve: pd.DataFrame, bits_per_byte: float, nats_per_token: float, floor: float | None) -> None:
@@ -152,3 +160,51 @@ def plot_recall(path: Path, gates: pd.DataFrame) -> None:
         axes.set_yticks(shown.index, shown["gate"])
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.legend(loc="center")
+
+
+def plot_moved(path: Path, moved: pd.DataFrame, fisher: pd.DataFrame) -> None:
+    """Where a memory changed the weights, beside where stories need them: blocks by projections."""
+    with panels(path, 2, size=(9.0, 3.2)) as (left, right):
+        _heat_map(left, moved.set_index("projection")["share"], "Where memories moved the weights", PercentFormatter(1.0))
+        logs = fisher.set_index("projection")["fisher"].map(math.log10)
+        _heat_map(right, logs, "What stories need: log10 of the Fisher", "%.1f")
+
+
+def _heat_map(axes: Axes, values: pd.Series, title: str, form: Formatter | str) -> None:
+    """Values of `blocks.N.half.projection` as a map."""
+    parts = values.index.str.split(".")
+    table = pd.DataFrame({"block": parts.str[1].astype(int), "projection": parts.str[3], "value": values.to_numpy()})
+    order = list(dict.fromkeys(table["projection"]))
+    grid = table.pivot(index="block", columns="projection", values="value")[order]
+    image = axes.imshow(grid, cmap=HEAT, aspect="auto")
+    axes.figure.colorbar(image, ax=axes, format=form)
+    axes.set_xticks(range(len(order)), order, rotation=30)
+    axes.set_yticks(range(len(grid)), grid.index)
+    axes.set_ylabel("block")
+    axes.set_title(title, fontsize=10)
+    axes.grid(visible=False)
+
+
+def plot_sessions(path: Path, sessions: pd.DataFrame) -> None:
+    """What is known of facts told one a session: all of them on the way, and each one by when it was told."""
+    with panels(path, 2, size=(9.0, 3.6)) as (left, right):
+        held = sessions.groupby("sessions_held")["right"]
+        first = sessions[sessions["session_of_fact"] == 1].set_index("sessions_held")["right"]
+        left.plot(held.mean().index, held.mean(), "o-", label="all that was told")
+        left.plot(first.index, first, "s--", color=COLORS[1], label="the first fact")
+        left.set_ylim(-0.03, 1.03)
+        left.yaxis.set_major_formatter(PercentFormatter(1.0))
+        left.set_xlabel("sessions held")
+        left.set_ylabel("right answers")
+        left.set_title("One fact a session", fontsize=10)
+        left.legend(fontsize=8)
+        every = max(1, int(sessions["sessions_held"].min()))
+        grid = sessions.assign(told=(sessions["session_of_fact"] - 1) // every).pivot_table("right", "sessions_held", "told")
+        image = right.imshow(grid, vmin=0, vmax=1, cmap=HEAT, aspect="auto", origin="lower")
+        right.set_yticks(range(len(grid)), grid.index)
+        right.set_xticks(range(grid.shape[1]), [f"{int(told) * every + 1}" for told in grid.columns])
+        right.set_xlabel("told from session")
+        right.set_ylabel("sessions held")
+        right.set_title("Right answers, by when a fact was told", fontsize=10)
+        right.grid(visible=False)
+        right.figure.colorbar(image, ax=right)

@@ -28,7 +28,7 @@ def report_page(
         _training(train, metrics["train"]),
         _evaluation(metrics["evaluate"], metrics["corpus"], evaluate),
         _ablations(metrics["ablations"], ablations),
-        memory_chapter(metrics["forgetting"], metrics["recall"], chat.arms, chat.arm, memory),
+        memory_chapter(metrics["forgetting"], metrics["recall"], metrics["sessions"], chat.arms, chat.arm, memory),
         _LIMITS,
     )
     return "\n\n".join(chapter.strip() for chapter in chapters) + "\n"
