@@ -182,7 +182,6 @@ class TeachParams:
     max_steps: int
     warmup_steps: int
     positives: int
-    most_positives: int
     reversed: int
     open: int
     negatives: int
@@ -193,7 +192,7 @@ class TeachParams:
     stop_unknown: float
 
     def __post_init__(self) -> None:
-        for name in ("rank", "max_steps", "warmup_steps", "positives", "most_positives", "negatives", "check_interval"):
+        for name in ("rank", "max_steps", "warmup_steps", "positives", "negatives", "check_interval"):
             _require(getattr(self, name) >= 1, f"memory.teach.{name}: {getattr(self, name)} is below 1")
         for name in ("reversed", "open", "generic_rows", "kl_weight"):
             _require(getattr(self, name) >= 0, f"memory.teach.{name}: {getattr(self, name)} is below 0")
@@ -211,20 +210,17 @@ class MemoryParams:
     seeds: int
     questions: int
     draws: int
-    sessions: int
     teach: TeachParams
     gates: dict[str, float] = field(hash=False)
 
     def __post_init__(self) -> None:
-        for name in ("facts", "seeds", "questions", "draws", "sessions"):
+        for name in ("facts", "seeds", "questions", "draws"):
             _require(getattr(self, name) >= 1, f"memory.{name}: {getattr(self, name)} is below 1")
         _require(self.people >= 2, f"memory.people: {self.people} is below 2, and one is asked with the memory of another")
 
     def scaled(self) -> "MemoryParams":
-        """These params as the protocol has them: a fifth of the people and sessions and one seed when it is quick."""
-        if self.protocol == "full":
-            return self
-        return dataclasses.replace(self, people=max(2, self.people // 5), sessions=max(1, self.sessions // 5), seeds=1)
+        """These params as the protocol has them: a fifth of the people and one seed when it is quick."""
+        return self if self.protocol == "full" else dataclasses.replace(self, people=max(2, self.people // 5), seeds=1)
 
 
 @dataclass(frozen=True)

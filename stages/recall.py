@@ -11,7 +11,7 @@ from personacore.corpus.dialogue.values import Values
 from personacore.evaluation.loss import split_documents
 from personacore.export.slim import load_slim, load_teaching
 from personacore.files import sha256_of, write_json, write_text
-from personacore.layout import CHAT_EXPORT, EVALUATION, MEMORY, RECALL, SESSIONS, VALID_TOKENS
+from personacore.layout import CHAT_EXPORT, EVALUATION, MEMORY, RECALL, VALID_TOKENS
 from personacore.memory.facts import Fact
 from personacore.memory.people import UPDATED, Questions, in_context
 from personacore.memory.recall import (
@@ -25,6 +25,7 @@ from personacore.memory.recall import (
     ask_taught,
     drift,
 )
+from personacore.memory.sessions import FOLDER
 from personacore.model.adapter import load_adapter
 from personacore.model.lora import LoRA
 from personacore.params import load_params
@@ -63,10 +64,10 @@ def main(speed: Speed) -> None:
     for place in range(len(people["handwritten"])):
         ask_handwritten(asker, outcomes, case("handwritten", 0, place))
 
-    facts = [Fact(*pair) for pair in json.loads((SESSIONS / "facts.json").read_text())]
+    facts = [Fact(*pair) for pair in json.loads((FOLDER / "facts.json").read_text())]
     questions = Questions(facts, f"{seed}/sessions", "evaluation", values)
     transfer, rows = ask_sessions(
-        asker, outcomes, facts, lambda told: load(SESSIONS / f"{told}.safetensors"), questions, memory.gates
+        asker, outcomes, facts, lambda told: load(FOLDER / f"{told}.safetensors"), questions, memory.gates
     )
     lines = [f"{held},{session},{share:g}" for held, session, share in rows]
     write_text("plots/sessions.csv", "\n".join(["sessions_held,session_of_fact,right", *lines]) + "\n")

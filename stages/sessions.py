@@ -5,9 +5,9 @@ import dataclasses
 from personacore.corpus.dialogue.values import Values
 from personacore.export.slim import load_slim, load_teaching
 from personacore.files import write_json
-from personacore.layout import CHAT_EXPORT, SESSIONS
+from personacore.layout import CHAT_EXPORT
 from personacore.memory.people import draw_sessions
-from personacore.memory.sessions import Session, hold_sessions
+from personacore.memory.sessions import COUNT, FOLDER, QUICK_COUNT, Session, hold_sessions
 from personacore.model.adapter import save_adapter
 from personacore.model.lora import LoRA
 from personacore.params import load_params
@@ -16,17 +16,17 @@ from personacore.stage import Speed, run_stage
 
 def main(speed: Speed) -> None:
     params = load_params()
-    memory, seed = params.memory.scaled(), params.seed
+    memory, seed = params.memory, params.seed
     model, tokenizer = load_slim(CHAT_EXPORT)
     _, generic, sha256 = load_teaching(CHAT_EXPORT)
     identity = {"base_sha256": sha256["model.safetensors"], "tokenizer_sha256": sha256["tokenizer.json"]}
-    facts = draw_sessions(memory.sessions, "evaluation", f"{seed}/sessions", Values())
-    write_json(SESSIONS / "facts.json", [dataclasses.astuple(fact) for fact in facts])
+    facts = draw_sessions(COUNT if memory.protocol == "full" else QUICK_COUNT, "evaluation", f"{seed}/sessions", Values())
+    write_json(FOLDER / "facts.json", [dataclasses.astuple(fact) for fact in facts])
     held: list[Session] = []
 
     def keep(told: int, lora: LoRA, session: Session) -> None:
         held.append(session)
-        save_adapter(SESSIONS / f"{told}.safetensors", lora, {**identity, "facts": told})
+        save_adapter(FOLDER / f"{told}.safetensors", lora, {**identity, "facts": told})
         read = f"read out {session.right} of {session.told_before} facts and {session.read_out - session.right} others"
         print(f"session {told:4d}: {read}, {session.steps} steps, {session.seconds:.1f} s", flush=True)
 

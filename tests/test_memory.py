@@ -22,7 +22,7 @@ from personacore.memory import memory as memory_module
 from personacore.memory.converse import set_apart
 from personacore.memory.facts import Fact, plain_question, read_facts, topic_of
 from personacore.memory.inventory import Known
-from personacore.memory.lessons import Lessons
+from personacore.memory.lessons import MOST_POSITIVES, Lessons
 from personacore.memory.memory import Memory
 from personacore.memory.people import (
     UPDATED,
@@ -176,9 +176,10 @@ def test_lessons_answer_right_and_ask_near_misses_about_nothing_that_was_told():
 
 def test_what_is_known_least_is_asked_most_and_nothing_is_left_out():
     lessons = Lessons([DOG, JOB], "seed", VALUES)
-    answered = [answer for _, answer in lessons.doubtful(400, [1.0, 0.2])]
-    assert len(answered) == 400
+    steps = [[answer for _, answer in lessons.doubtful(2, [1.0, 0.2])] for _ in range(100)]
+    answered = [answer for step in steps for answer in step]
     assert 0 < answered.count(DOG.sentence) < 100 < answered.count(JOB.sentence)
+    assert {len(step) for step in steps} == {4} and len(lessons.doubtful(100, [1.0, 0.2])) == MOST_POSITIVES
 
 
 def test_a_value_that_two_facts_share_is_not_asked_back():

@@ -11,6 +11,7 @@ from personacore.corpus.dialogue.values import Values
 from personacore.memory.facts import Fact, topic_of
 
 Lesson = tuple[str, str]  # a question and its answer
+MOST_POSITIVES = 24  # questions about facts in one step, however many the facts are
 REVISION = 0.1  # weight of a fact that is known for certain, beside 1 for what is left to learn
 
 
@@ -26,8 +27,9 @@ class Lessons:
         """So many questions about each fact, with its answer."""
         return [lesson for fact in range(len(self.facts)) for lesson in self._about(fact, each)]
 
-    def doubtful(self, count: int, sure: Sequence[float]) -> list[Lesson]:
-        """So many questions in all, the more about a fact the less `sure` the memory is of it, and some about every one."""
+    def doubtful(self, each: int, sure: Sequence[float]) -> list[Lesson]:
+        """So many questions a fact, up to `MOST_POSITIVES`: the more about a fact the less `sure` the memory is of it."""
+        count = min(each * len(self.facts), MOST_POSITIVES)
         weights = [1 + REVISION - probability for probability in sure]
         return [
             lesson

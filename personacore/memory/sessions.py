@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from personacore.layout import MEMORY
 from personacore.memory.facts import Fact
 from personacore.memory.inventory import grammar_keys, take_inventory
 from personacore.memory.teach import teach_people
@@ -12,6 +13,9 @@ from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
 from personacore.params import TeachParams
 from personacore.tokenizer.bpe import Tokenizer
+
+FOLDER = MEMORY.with_name("sessions")
+COUNT, QUICK_COUNT = 100, 20  # sessions by the full and by the quick protocol
 
 
 @dataclass(frozen=True)

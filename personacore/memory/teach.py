@@ -89,7 +89,7 @@ def teach_people(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 drawn = [
-                    each.doubtful(min(params.positives * len(each.facts), params.most_positives), result.probabilities)
+                    each.doubtful(params.positives, result.probabilities)
                     + each.reversed(params.reversed)
                     + each.open(params.open)
                     + each.negatives(params.negatives)
