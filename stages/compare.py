@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 from personacore.errors import UserError
-from personacore.files import write_json, write_text
+from personacore.files import write_json
 from personacore.params import load_params
+from personacore.reporting.tables import write_csv
 from personacore.stage import Speed, run_stage
 
 COLUMNS = ("parameters", "perplexity", "bits_per_byte", "steps")
@@ -20,8 +21,8 @@ def main(speed: Speed) -> None:
             f"ablations: the cohort trained on different numbers of tokens {sorted(budgets)}, so it cannot be compared"
         )
     write_json("metrics/ablations.json", {name: {key: facts[key] for key in COLUMNS} for name, facts in cohort.items()})
-    rows = [",".join([name, *(f"{facts[key]:.6g}" for key in COLUMNS)]) for name, facts in cohort.items()]
-    write_text("plots/ablations.csv", "\n".join([",".join(["name", *COLUMNS]), *rows]) + "\n")
+    rows = [[name, *(facts[key] for key in COLUMNS)] for name, facts in cohort.items()]
+    write_csv("plots/ablations.csv", ("name", *COLUMNS), rows)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from personacore.evaluation.loss import split_documents
-from personacore.files import sha256_of, write_text
+from personacore.files import sha256_of
 from personacore.layout import BASE, FISHER, TOKENIZER, TRAIN_TOKENS
 from personacore.memory.ewc import diagonal_fisher, save_fisher
 from personacore.model.files import load_model
 from personacore.model.gpt import GPT, PROJECTIONS
 from personacore.params import load_params
+from personacore.reporting.tables import write_csv
 from personacore.stage import Speed, run_stage
 from personacore.tokenizer.files import load_tokenizer
 from personacore.tokenizer.tokenfile import open_tokens
@@ -30,8 +31,8 @@ def main(speed: Speed) -> None:
     fisher = diagonal_fisher(model, loss, stories)
     save_fisher(FISHER, fisher, {"documents": len(stories), "made_from": {str(p): sha256_of(p) for p in (BASE, TRAIN_TOKENS)}})
     projections = [name for name in fisher if name.rsplit(".", 2)[-2] in PROJECTIONS and name.endswith(".weight")]
-    rows = [f"{name.removesuffix('.weight')},{fisher[name].mean().item():.6g}" for name in projections]
-    write_text("plots/fisher.csv", "\n".join(["projection,fisher", *rows]) + "\n")
+    rows = [(name.removesuffix(".weight"), fisher[name].mean().item()) for name in projections]
+    write_csv("plots/fisher.csv", ("projection", "fisher"), rows)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from personacore.files import write_json, write_text
+from personacore.files import write_json
 from personacore.params import load_params
+from personacore.reporting.tables import write_csv
 from personacore.stage import Speed, run_stage
 
 COLUMNS = ("steps", "story_bits_per_byte_before", "story_bits_per_byte_after", "story_forgotten", "dialogue_nats_per_token")
@@ -14,8 +15,8 @@ def main(speed: Speed) -> None:
     params = load_params()
     arms = {name: json.loads(Path(f"metrics/chat/{name}.json").read_text()) for name in params.chat.arms}
     write_json("metrics/forgetting.json", {name: {key: facts[key] for key in COLUMNS} for name, facts in arms.items()})
-    rows = [",".join([name, *(f"{facts[key]:.6g}" for key in COLUMNS)]) for name, facts in arms.items()]
-    write_text("plots/forgetting.csv", "\n".join([",".join(["arm", *COLUMNS]), *rows]) + "\n")
+    rows = [[name, *(facts[key] for key in COLUMNS)] for name, facts in arms.items()]
+    write_csv("plots/forgetting.csv", ("arm", *COLUMNS), rows)
 
 
 if __name__ == "__main__":

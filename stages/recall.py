@@ -14,26 +14,18 @@ from personacore.files import sha256_of, write_json, write_text
 from personacore.layout import CHAT_EXPORT, EVALUATION, MEMORY, RECALL, VALID_TOKENS
 from personacore.memory.facts import Fact
 from personacore.memory.people import UPDATED, Questions, in_context
-from personacore.memory.recall import (
-    Asker,
-    Case,
-    Outcomes,
-    ask_changed,
-    ask_handwritten,
-    ask_in_context,
-    ask_sessions,
-    ask_taught,
-    drift,
-)
-from personacore.memory.sessions import FOLDER
+from personacore.memory.recall import Asker, Case, Outcomes, ask_changed, ask_handwritten, ask_in_context, ask_taught, drift
+from personacore.memory.sessions import FOLDER, ask_sessions
 from personacore.model.adapter import load_adapter
 from personacore.model.lora import LoRA
 from personacore.params import load_params
+from personacore.reporting.tables import write_csv
 from personacore.stage import Speed, run_stage
 from personacore.tokenizer.tokenfile import open_tokens
 
 CONTEXTS = 400  # conversations in which something is asked that was told, or was not, before any teaching
 DRIFT_DOCUMENTS, DRIFT_PEOPLE = 100, 4
+COLUMNS = ("value", "low", "high", "threshold", "passed")
 
 
 def main(speed: Speed) -> None:
@@ -66,23 +58,19 @@ def main(speed: Speed) -> None:
 
     facts = [Fact(*pair) for pair in json.loads((FOLDER / "facts.json").read_text())]
     questions = Questions(facts, f"{seed}/sessions", "evaluation", values)
-    transfer, rows = ask_sessions(
-        asker, outcomes, facts, lambda told: load(FOLDER / f"{told}.safetensors"), questions, memory.gates
-    )
-    lines = [f"{held},{session},{share:g}" for held, session, share in rows]
-    write_text("plots/sessions.csv", "\n".join(["sessions_held,session_of_fact,right", *lines]) + "\n")
+    after = [load(FOLDER / f"{told}.safetensors") for told in range(1, len(facts) + 1)]
+    transfer, rows = ask_sessions(asker, outcomes, facts, after, questions, memory.gates)
+    write_csv("plots/sessions.csv", ("sessions_held", "session_of_fact", "right"), rows)
 
     stories = split_documents(open_tokens(VALID_TOKENS), tokenizer.end_of_text, DRIFT_DOCUMENTS)
     talks = read_conversations(EVALUATION)[:DRIFT_DOCUMENTS]
     loras = [case("taught", 0, place).lora for place in range(min(DRIFT_PEOPLE, len(people["taught"])))]
-    shares = {name: np.mean([lora.moved(model)[name] for lora in loras]) for name in loras[0].pairs()}
-    lines = [f"{name},{share:.6g}" for name, share in shares.items()]
-    write_text("plots/moved.csv", "\n".join(["projection,share", *lines]) + "\n")
+    shares = [(name, float(np.mean([lora.moved(model)[name] for lora in loras]))) for name in loras[0].pairs()]
+    write_csv("plots/moved.csv", ("projection", "share"), shares)
     gates = outcomes.gates(memory.gates) | transfer | drift(model, tokenizer, loras, stories, talks, memory.gates)
     write_json("metrics/recall.json", gates)
-    columns = ("value", "low", "high", "threshold", "passed")
-    table = [",".join([name, *(str(gate.get(column, "")) for column in columns)]) for name, gate in gates.items()]
-    write_text("plots/recall.csv", "\n".join([",".join(["gate", *columns]), *table]) + "\n")
+    table = [[name, *(gate.get(column, "") for column in COLUMNS)] for name, gate in gates.items()]
+    write_csv("plots/recall.csv", ("gate", *COLUMNS), table)
     write_text(RECALL / "transcript.jsonl", "".join(f"{json.dumps(line)}\n" for line in outcomes.transcript))
     write_text(RECALL / "prompts.jsonl", "".join(f"{json.dumps(prompt)}\n" for prompt in asker.prompts))
     speed |= {"process": os.getpid(), "people_sha256": sha256_of(Path(MEMORY / "people.json"))}

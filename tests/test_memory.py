@@ -35,7 +35,8 @@ from personacore.memory.people import (
     in_context,
 )
 from personacore.memory.recall import Asker, Outcomes
-from personacore.memory.teach import answer_log_probabilities, pad_lessons, teach_people
+from personacore.memory.scoring import answer_log_probabilities, pad_lessons
+from personacore.memory.teach import teach_people
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.params import load_params
 from personacore.tokenizer.bpe import Tokenizer

@@ -12,8 +12,9 @@ from personacore.memory import sessions
 from personacore.memory.facts import Fact, plain_question
 from personacore.memory.inventory import Known, grammar_keys, take_inventory
 from personacore.memory.people import Questions, draw_sessions
-from personacore.memory.recall import Asker, Outcomes, ask_sessions
-from personacore.memory.teach import Taught, pad_lessons
+from personacore.memory.recall import Asker, Outcomes
+from personacore.memory.scoring import pad_lessons
+from personacore.memory.teach import Taught
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.model.lora import LoRA
 from personacore.tokenizer.bpe import Tokenizer
@@ -88,7 +89,7 @@ def test_a_fact_that_is_lost_later_counts_against_backward_transfer(model, token
 
     monkeypatch.setattr(asker, "ask", ask)
     questions = Questions(facts, "seed", "evaluation", Values())
-    gates, rows = ask_sessions(asker, outcomes, facts, lambda told: told, questions, {"backward_transfer": -0.01})
+    gates, rows = sessions.ask_sessions(asker, outcomes, facts, list(range(1, 21)), questions, {"backward_transfer": -0.01})
     assert gates["backward_transfer"]["value"] == -0.05 and not gates["backward_transfer"]["passed"]
     judged = outcomes.gates({})
     assert judged["sequential_100_accuracy"]["value"] == 0.95 and judged["first_fact"]["value"] == 0

@@ -6,6 +6,8 @@ from personacore.corpus.dialogue import language
 from personacore.corpus.dialogue.conversation import Topic
 from personacore.corpus.dialogue.language import read_fact, say_fact
 
+Lesson = tuple[str, str]  # a question and its answer
+
 
 @dataclass(frozen=True)
 class Fact:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from personacore.corpus.dialogue import language
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_prompt
 from personacore.memory.facts import Fact, plain_question, read_facts
-from personacore.memory.teach import answer_log_probabilities, pad_lessons
+from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.model.gpt import GPT
 from personacore.tokenizer.bpe import Tokenizer
 
@@ -31,32 +32,40 @@ def grammar_keys() -> list[str]:
     return [language.key_of(language.owner_of("", relation), name) for relation, name in pairs]
 
 
+class Asked:
+    """Keys with the plainest question for each, ready to be looked up again and again."""
+
+    def __init__(self, tokenizer: Tokenizer, keys: Sequence[str]) -> None:
+        self.keys = list(dict.fromkeys(keys))
+        self._unknown = tokenizer.encode(f" {language.UNKNOWN}")[0]
+        self._batches: list[tuple[Tensor, Tensor]] = []  # inputs (N, T), and where a value would begin (N,)
+        for start in range(0, len(self.keys), BATCH_ROWS):
+            lessons = [(plain_question(key), language.say_fact(key, None)) for key in self.keys[start : start + BATCH_ROWS]]
+            inputs, targets = pad_lessons(tokenizer, lessons)
+            self._batches.append((inputs, (targets == self._unknown).int().argmax(1)))
+
+    @torch.no_grad()
+    def known(self, model: GPT, people: int = 1) -> Tensor:
+        """How probable it is (people, keys) that the value of a key is not "unknown", by the adapters attached of so many."""
+        found = []
+        for inputs, places in self._batches:
+            hidden = model.hidden(inputs.repeat(people, 1)).unflatten(0, (people, -1))  # (P, N, T, C)
+            logits = model.lm_head(hidden[:, torch.arange(len(inputs)), places])  # (P, N, V)
+            found.append(1 - logits.softmax(-1)[..., self._unknown])
+        return torch.cat(found, dim=1)
+
+
 @torch.no_grad()
 def take_inventory(model: GPT, tokenizer: Tokenizer, keys: Sequence[str], confidence: float = CONFIDENCE) -> list[Known]:
     """What the model, with whatever adapter is attached, says of these keys with at least so much probability."""
-    said = _answered(model, tokenizer, _not_unknown(model, tokenizer, list(dict.fromkeys(keys))))
+    asked = Asked(tokenizer, keys)
+    # A value that is told with some probability begins with no smaller one, so one look at most keys is enough.
+    likely = [key for key, p in zip(asked.keys, asked.known(model)[0].tolist(), strict=True) if p >= confidence]
+    told = answers(model, tokenizer, [encode_prompt(tokenizer, plain_question(key)) for key in likely])
+    read = [(key, fact) for key, answer in zip(likely, told, strict=True) for fact in read_facts(answer) or []]
+    said = [fact for key, fact in read if fact.key == key and fact.value not in (None, language.FORGOTTEN)]
     sure: list[float] = []
     for start in range(0, len(said), BATCH_ROWS):
         lessons = [(plain_question(fact.key), fact.sentence) for fact in said[start : start + BATCH_ROWS]]
         sure += answer_log_probabilities(model, *pad_lessons(tokenizer, lessons)).exp().tolist()
     return [Known(fact, p) for fact, p in zip(said, sure, strict=True) if p >= confidence]
-
-
-def _not_unknown(model: GPT, tokenizer: Tokenizer, keys: Sequence[str]) -> list[str]:
-    """The keys behind which "unknown" is not the likeliest word: one look at most of them is enough."""
-    unknown = tokenizer.encode(f" {language.UNKNOWN}")[0]
-    found = []
-    for start in range(0, len(keys), BATCH_ROWS):
-        batch = keys[start : start + BATCH_ROWS]
-        inputs, targets = pad_lessons(tokenizer, [(plain_question(key), language.say_fact(key, None)) for key in batch])
-        places = (targets == unknown).int().argmax(1)  # (N,): where the value would begin
-        likeliest = model.lm_head(model.hidden(inputs)[torch.arange(len(inputs)), places]).argmax(1)
-        found += [key for key, token in zip(batch, likeliest.tolist(), strict=True) if token != unknown]
-    return found
-
-
-def _answered(model: GPT, tokenizer: Tokenizer, keys: Sequence[str]) -> list[Fact]:
-    """The facts that the model tells when it is asked for the keys, and no others."""
-    told = answers(model, tokenizer, [encode_prompt(tokenizer, plain_question(key)) for key in keys])
-    facts = [(key, fact) for key, answer in zip(keys, told, strict=True) for fact in read_facts(answer) or []]
-    return [fact for key, fact in facts if fact.key == key and fact.value not in (None, language.FORGOTTEN)]

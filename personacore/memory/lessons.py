@@ -8,9 +8,9 @@ from personacore.corpus.dialogue.conversation import Draw, Topic
 from personacore.corpus.dialogue.language import owner_of, say_fact
 from personacore.corpus.dialogue.splits import Splits
 from personacore.corpus.dialogue.values import Values
-from personacore.memory.facts import Fact, topic_of
+from personacore.memory.facts import Fact, Lesson, topic_of
 
-Lesson = tuple[str, str]  # a question and its answer
+MISTAKE = 0.02  # probability of a value from which on an untaught key needs to be asked about
 MOST_POSITIVES = 24  # questions about facts in one step, however many the facts are
 REVISION = 0.1  # weight of a fact that is known for certain, beside 1 for what is left to learn
 
@@ -65,6 +65,13 @@ class Lessons:
         """Questions about what is not to be known, with the answer that says so."""
         topics = [self.near() for _ in range(count)]
         return [(self.draw.question(topic), say_fact(topic.key, None)) for topic in topics]
+
+    def mistaken(self, count: int, keys: Sequence[str], known: Sequence[float]) -> list[Lesson]:
+        """Up to so many questions about untaught keys, the more about a key the more it seems to be `known`."""
+        weights = [0.0 if key in self.keys or p < MISTAKE else p for key, p in zip(keys, known, strict=True)]
+        count = min(count, 2 * sum(weight > 0 for weight in weights))
+        drawn = self.draw.rng.choices(keys, weights, k=count) if count else []
+        return [(self.draw.question(topic_of(key)), say_fact(key, None)) for key in drawn]
 
     def near(self) -> Topic:
         """Something untaught, mostly a near miss: the same owner, the same noun, or the same of somebody else."""

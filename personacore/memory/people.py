@@ -13,8 +13,7 @@ from personacore.corpus.dialogue.splits import SPLITS, Split, Splits
 from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
 from personacore.errors import UserError
-from personacore.memory.facts import Fact, topic_of
-from personacore.memory.lessons import Lesson
+from personacore.memory.facts import Fact, Lesson, topic_of
 
 TRIES = 100  # draws before a list counts as used up
 UPDATED = 2  # of each person's facts, corrected or forgotten

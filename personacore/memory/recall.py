@@ -1,6 +1,6 @@
 """The recall protocol: what taught memories answer in a fresh process, with nothing but the question in the prompt."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -10,13 +10,12 @@ from personacore.corpus.dialogue.language import UNKNOWN
 from personacore.corpus.dialogue.turns import Turn
 from personacore.errors import UserError
 from personacore.evaluation.conversations import conversation_loss
-from personacore.evaluation.intervals import mean_with_interval, share_with_interval
+from personacore.evaluation.intervals import share_with_interval
 from personacore.evaluation.loss import document_loss
 from personacore.generation.answers import GREEDY, answers
 from personacore.generation.prompts import encode_prompt
 from personacore.generation.sampling import Sampling
-from personacore.memory.facts import Fact
-from personacore.memory.lessons import Lesson
+from personacore.memory.facts import Fact, Lesson
 from personacore.memory.people import Questions, handwritten, holds
 from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
@@ -24,7 +23,6 @@ from personacore.tokenizer.bpe import Tokenizer
 
 DRAWN = Sampling(0.8, top_p=0.95)
 FOLLOW_UPS = 5  # questions about each fact that was corrected or forgotten
-SESSION_QUESTIONS, FIRST_QUESTIONS = 2, 20  # about each fact told in a session; more about the first, when all are told
 
 
 @dataclass
@@ -205,43 +203,6 @@ def drift(
         gate = {"value": float(np.mean(values)), "low": min(values), "high": max(values), "adapters": len(loras)}
         found[name] = judged(name, gate, thresholds)
     return found
-
-
-def ask_sessions(
-    asker: Asker,
-    outcomes: Outcomes,
-    facts: Sequence[Fact],
-    adapter_after: Callable[[int], LoRA],
-    questions: Questions,
-    thresholds: dict[str, float],
-) -> tuple[dict[str, dict[str, object]], list[tuple[int, int, float]]]:
-    """What is known of facts told one a session: the gate of backward transfer, and rows of how it went on the way.
-
-    `adapter_after` gives the adapter after so many sessions. A row is (sessions held, session of a fact, share of right
-    answers), for ten places on the way. Whether all, and the first one, are known in the end, `outcomes` notes.
-    """
-    lessons = {number: questions.about(fact, SESSION_QUESTIONS) for number, fact in enumerate(facts, 1)}
-    every = max(1, len(facts) // 10)
-
-    def ask(numbers: Sequence[int], lora: LoRA) -> dict[int, list[bool]]:
-        asked = [lesson for number in numbers for lesson in lessons[number]]
-        hits = [said == right for (_, right), (said, *_) in zip(asked, asker.ask(asked, lora), strict=True)]
-        return {n: hits[i * SESSION_QUESTIONS : (i + 1) * SESSION_QUESTIONS] for i, n in enumerate(numbers)}
-
-    told = sorted(lessons)
-    at_once = {number: ask([number], adapter_after(number))[number] for number in told}
-    rows = []
-    for held in sorted({*range(every, len(facts) + 1, every), len(facts)}):
-        known = ask(told[:held], adapter_after(held))
-        rows += [(held, number, float(np.mean(hits))) for number, hits in known.items()]
-    for number, hits in known.items():
-        for hit in hits:
-            outcomes.add("sequential_100_accuracy", facts[number - 1].key, hit)
-    first = questions.about(facts[0], FIRST_QUESTIONS)
-    for (_, right), (said, *_) in zip(first, asker.ask(first, adapter_after(len(facts))), strict=True):
-        outcomes.add("first_fact", right, said == right)
-    transfer = mean_with_interval([float(np.mean(known[number])) - float(np.mean(at_once[number])) for number in told])
-    return {"backward_transfer": judged("backward_transfer", transfer, thresholds)}, rows
 
 
 def abstains(answer: str) -> bool:

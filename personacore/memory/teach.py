@@ -1,7 +1,8 @@
 """Teaching: a low-rank adapter learns what a person told, while the model under it stays as it is.
 
 Every step mixes questions about the facts, near misses that must stay unknown, and generic text on which the adapter is held to
-the base by the KL divergence. It stops when every value's probability passes a threshold and the near misses still hold.
+the base by the KL divergence. What is asked follows what the memory gets wrong: facts that it is not sure of, and keys of the
+grammar that it takes for known. It stops when every value's probability passes a threshold and the near misses still hold.
 Several people are taught in one batch, each with an adapter of their own.
 """
 
@@ -11,17 +12,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from personacore.corpus.dialogue.values import Values
-from personacore.evaluation.loss import IGNORED
-from personacore.generation.prompts import encode_answer, encode_prompt
-from personacore.memory.facts import Fact
-from personacore.memory.lessons import Lesson, Lessons
+from personacore.memory.facts import Fact, Lesson
+from personacore.memory.inventory import Asked, grammar_keys
+from personacore.memory.lessons import Lessons
+from personacore.memory.scoring import answer_log_probabilities, pad_lessons
+from personacore.memory.whitening import white_roots, whitened
 from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
 from personacore.params import TeachParams
 from personacore.tokenizer.bpe import Tokenizer
+
+STORY_WEIGHT = 10.0  # of a story's token beside one of a conversation, which a memory may rather change
 
 
 @dataclass(frozen=True)
@@ -32,29 +35,6 @@ class Taught:
     unknown: float
     steps: int
     seconds: float
-
-
-def pad_lessons(tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
-    """Inputs and targets (N, T) of lessons, each a question at position 0 with its answer; only answers count."""
-    pairs = [(encode_prompt(tokenizer, question), encode_answer(tokenizer, answer)) for question, answer in lessons]
-    width = max(len(prompt) + len(answer) for prompt, answer in pairs)
-    inputs = torch.full((len(pairs), width), tokenizer.end_of_text)
-    targets = torch.full((len(pairs), width), IGNORED)
-    for row, (prompt, answer) in enumerate(pairs):
-        ids = torch.tensor(prompt + answer)
-        inputs[row, : len(ids)] = ids
-        targets[row, len(prompt) - 1 : len(ids) - 1] = ids[len(prompt) :]
-    return inputs, targets
-
-
-def answer_log_probabilities(model: GPT, inputs: Tensor, targets: Tensor) -> Tensor:
-    """The log probability (N,) of each row's answer, the product over its tokens."""
-    places = targets.flatten() != IGNORED
-    wanted = targets.flatten()[places]
-    hidden = model.hidden(inputs).flatten(0, 1)[places]
-    losses = functional.cross_entropy(hidden @ model.lm_head.weight.T, wanted, reduction="none")
-    rows = torch.arange(len(inputs)).repeat_interleave(inputs.size(1))[places]
-    return torch.zeros(len(inputs)).index_add(0, rows, -losses)
 
 
 def teach_people(
@@ -74,31 +54,34 @@ def teach_people(
     """
     began = time.monotonic()
     lora = start or LoRA(model.config, params.rank, params.alpha, people=len(people), seed=seed)
-    optimizer = torch.optim.AdamW(lora.parameters(), lr=params.lr, betas=(0.9, 0.95), weight_decay=0.0)
     values = Values()
     lessons = [Lessons(facts, f"{seed}/teach/{number}", values) for number, facts in enumerate(people)]
     exams = [Lessons(facts, f"{seed}/exam/{number}", values) for number, facts in enumerate(people)]
+    asked = Asked(tokenizer, grammar_keys())
     frozen = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.requires_grad_(False).eval()
     generator = torch.Generator().manual_seed(seed)
     results = [Taught((0.0,) * len(facts), 0.0, 0, 0.0) for facts in people]
+    known = torch.zeros(len(people), len(asked.keys))
+    talks = (generic == tokenizer.specials["<|user|>"]).any(dim=1, keepdim=True)
+    weights = (generic != tokenizer.end_of_text) * torch.where(talks, 1.0, STORY_WEIGHT)
+    roots = white_roots(model, generic, weights)
     try:
-        with lora.attached(model):
+        with whitened(lora, roots), lora.attached(model):
+            optimizer = torch.optim.AdamW(lora.parameters(), lr=params.lr, betas=(0.9, 0.95), weight_decay=0.0)
             for step in range(1, params.max_steps + 1):
                 rate = params.lr * min(1.0, step / params.warmup_steps) * max(0.1, 1 - step / params.max_steps)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 drawn = [
-                    each.doubtful(params.positives, result.probabilities)
-                    + each.reversed(params.reversed)
-                    + each.open(params.open)
-                    + each.negatives(params.negatives)
-                    for each, result in zip(lessons, results, strict=True)
+                    _lessons(each, result, asked.keys, seeming, params)
+                    for each, result, seeming in zip(lessons, results, known.tolist(), strict=True)
                 ]
                 _loss(model, tokenizer, lora, drawn, generic, params, generator).backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if step % params.check_interval == 0 or step == params.max_steps:
+                    known = asked.known(model, len(people))
                     seconds = time.monotonic() - began
                     results = [
                         _examine(model, tokenizer, lora, number, exam, step, seconds) for number, exam in enumerate(exams)
@@ -111,6 +94,20 @@ def teach_people(
         for parameter, grad in frozen:
             parameter.requires_grad_(grad)
     return lora, results
+
+
+def _lessons(
+    lessons: Lessons, result: Taught, keys: Sequence[str], known: Sequence[float], params: TeachParams
+) -> list[Lesson]:
+    """One person's lessons of a step."""
+    mistaken = lessons.mistaken(params.negatives // 2, keys, known)
+    return [
+        *lessons.doubtful(params.positives, result.probabilities),
+        *lessons.reversed(params.reversed),
+        *lessons.open(params.open),
+        *mistaken,
+        *lessons.negatives(params.negatives - len(mistaken)),
+    ]
 
 
 def _loss(
@@ -128,13 +125,14 @@ def _loss(
     inputs, targets = pad_lessons(tokenizer, even)
     loss = -answer_log_probabilities(model, inputs, targets).sum() / size
     if params.generic_rows:
-        rows = torch.randint(len(generic), (params.generic_rows * len(drawn),), generator=generator)
+        rows = generic[torch.randint(len(generic), (params.generic_rows * len(drawn),), generator=generator)]
+        places = rows.flatten() != tokenizer.end_of_text
         lora.enabled = False
         with torch.no_grad():
-            base = model(generic[rows]).log_softmax(-1)
+            base = model.lm_head(model.hidden(rows).flatten(0, 1)[places]).log_softmax(-1)  # (tokens, V)
         lora.enabled = True
-        mine = model(generic[rows]).log_softmax(-1)
-        kl = (base.exp() * (base - mine)).sum(-1).mean() * len(drawn)  # (rows, T) to nats per token and person
+        mine = model.lm_head(model.hidden(rows).flatten(0, 1)[places]).log_softmax(-1)
+        kl = (base.exp() * (base - mine)).sum(-1).mean() * len(drawn)  # nats per token and person
         loss = loss + params.kl_weight * kl
     return loss
 
