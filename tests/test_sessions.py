@@ -1,5 +1,7 @@
 """Reading a memory out, and sessions that have nothing else to go by."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -17,9 +19,11 @@ from personacore.memory.scoring import pad_lessons
 from personacore.memory.teach import Taught
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.model.lora import LoRA
+from personacore.params import load_params
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 
+PARAMS = load_params(Path(__file__).parent.parent / "params.yaml").memory.teach
 DOG = Fact("Your dog's name", "Biscuit")
 LOST = Fact("Your job", language.FORGOTTEN)
 UNTOLD = ["Your dog's age", "Your cat's name", "Your town", "Your age"]
@@ -74,7 +78,7 @@ def test_each_session_teaches_what_was_read_out_and_one_fact_more(model, tokeniz
     monkeypatch.setattr(sessions, "teach_people", teach)
     monkeypatch.setattr(sessions, "take_inventory", lambda *_: [Known(DOG, 1.0), Known(Fact("Your job", "baker"), 0.9)])
     held = []
-    sessions.hold_sessions(model, tokenizer, facts, torch.empty(0), None, 0, lambda told, lora, session: held.append(session))
+    sessions.hold_sessions(model, tokenizer, facts, torch.empty(0), PARAMS, 0, lambda told, lora, session: held.append(session))
     assert taught == [[DOG], [DOG, Fact("Your job", "baker"), facts[1]], [DOG, Fact("Your job", "baker"), facts[2]]]
     assert [(session.read_out, session.right, session.told_before) for session in held] == [(0, 0, 0), (2, 1, 1), (2, 1, 2)]
 

@@ -1,5 +1,6 @@
 """Many sessions: each reads out what the memory knows, and teaches that together with one new fact."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from personacore.tokenizer.bpe import Tokenizer
 
 FOLDER = MEMORY.with_name("sessions")
 COUNT, QUICK_COUNT = 100, 20  # sessions by the full and by the quick protocol
+STEPS = 50  # of a session at most: it goes on from an adapter that knows the rest
 QUESTIONS, FIRST_QUESTIONS = 2, 20  # about each fact; more about the first, when all are told
 
 
@@ -48,6 +50,7 @@ def hold_sessions(
     `on_session` is given the number of facts told, the adapter and the record of each session.
     """
     lora: LoRA | None = None
+    params = dataclasses.replace(params, max_steps=min(STEPS, params.max_steps))
     for number, new in enumerate(facts):
         known: dict[str, Fact] = {}
         if lora is not None:
