@@ -21,7 +21,7 @@ from personacore.tokenizer.bpe import Tokenizer
 
 FOLDER = MEMORY.with_name("sessions")
 COUNT, QUICK_COUNT = 100, 20  # sessions by the full and by the quick protocol
-STEPS = 50  # of a session at most: it goes on from an adapter that knows the rest
+STEPS = 70  # of a later session at most: it goes on from an adapter that knows the rest
 QUESTIONS, FIRST_QUESTIONS = 2, 20  # about each fact; more about the first, when all are told
 
 
@@ -50,7 +50,7 @@ def hold_sessions(
     `on_session` is given the number of facts told, the adapter and the record of each session.
     """
     lora: LoRA | None = None
-    params = dataclasses.replace(params, max_steps=min(STEPS, params.max_steps))
+    further = dataclasses.replace(params, max_steps=min(STEPS, params.max_steps))
     for number, new in enumerate(facts):
         known: dict[str, Fact] = {}
         if lora is not None:
@@ -60,7 +60,9 @@ def hold_sessions(
         right = sum(fact in facts[:number] for fact in known.values())
         told = list((known | {new.key: new}).values())
         start = LoRA.stack([lora]) if lora is not None else None
-        taught, results = teach_people(model, tokenizer, [told], generic, params, seed + number, start)
+        taught, results = teach_people(
+            model, tokenizer, [told], generic, params if lora is None else further, seed + number, start
+        )
         lora = taught.person(0)
         on_session(number + 1, lora, Session(len(known), right, number, results[0].steps, results[0].seconds))
 

@@ -16,7 +16,6 @@ RANDOM_FRAME = 0.3  # share of questions whose frame is random words around the 
 OWN_QUESTION = 0.25  # share of questions of an attribute's own, such as "Where do I live?"
 FREE_NOUN = 0.25  # share of facts about something that is no attribute, such as "my wooden ladder"
 ANY_VALUE = 0.25  # share of PRETRAIN values that are of no type, so that copying does not depend on what is copied
-NEAR_MISS = 0.85  # share of questions for what was not told that ask for nearly what was
 OTHER_TELLER = 0.2  # share of owners that belong to somebody else
 
 
@@ -153,7 +152,7 @@ class Conversation:
     def run(self, length: int) -> list[Turn]:
         """Turns of about `length` characters altogether."""
         moves: list[tuple[float, Callable[[], None]]] = [
-            (2.5, self.tell), (6.0, self.ask), (3.5, self.ask_unknown), (0.6, self.verify), (1.2, self.reverse),
+            (2.5, self.tell), (6.0, self.ask), (2.0, self.ask_unknown), (0.6, self.verify), (1.2, self.reverse),
             (0.6, self.combine), (0.7, self.correct), (0.4, self.forget), (0.6, self.small_talk), (1.0, self.repeat),
             (0.4, self.recount),
         ]  # fmt: skip
@@ -211,10 +210,10 @@ class Conversation:
         """Something that was not told, often close to what was."""
         rng = self.rng
         about = [*(topic for topic, _ in self.known.values()), *self.asked]
-        near = rng.choice(about) if about and rng.random() < NEAR_MISS else None
+        near = rng.choice(about) if about and rng.random() < 0.6 else None
         topic = self.draw.topic()
         if near is not None:
-            match rng.choice((0, 1, 2, 2)):
+            match rng.randrange(3):
                 case 0:  # the same owner, another noun
                     topic = self.draw.topic(near.owner.relation, near.owner.teller)
                 case 1:  # the same noun, another teller
