@@ -35,7 +35,7 @@ def run(tmp_path):
 
 
 TOLD = "My sister is called Ottoline and she lives in Brindlemoor."
-MISSED = "the gates on near misses, corrections and reading are missed, see metrics/recall.json"
+MISSED = "the model does not read every plain sentence, see metrics/recall.json"
 
 
 def test_what_is_told_is_known_to_a_new_process_until_the_file_is_deleted(run, tmp_path):
@@ -51,7 +51,6 @@ def test_what_is_told_is_known_to_a_new_process_until_the_file_is_deleted(run, t
     assert run("ask", "Where does my sister live?") == "Your sister's town is unknown to me."
 
 
-@pytest.mark.xfail(reason=MISSED, strict=False)
 def test_nothing_else_is_known_then_and_corrections_and_forgetting_hold(run):
     run("teach", TOLD)
     assert "unknown to me" in run("ask", "Where does my brother live?")
