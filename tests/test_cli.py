@@ -143,6 +143,7 @@ def test_text_appears_while_it_is_written_and_an_interrupt_ends_it_quietly(model
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background jobs ignore it
     ) as process:
         process.stdout.read(5)  # long before the last of 100,000 tokens
         assert process.poll() is None
