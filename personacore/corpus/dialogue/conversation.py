@@ -1,8 +1,9 @@
 """Made-up conversations: facts are told, asked for, corrected and forgotten, and what was never told is not known."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from personacore.corpus.dialogue import language
 from personacore.corpus.dialogue.data import read_data
@@ -17,6 +18,7 @@ OWN_QUESTION = 0.25  # share of questions of an attribute's own, such as "Where 
 FREE_NOUN = 0.25  # share of facts about something that is no attribute, such as "my wooden ladder"
 ANY_VALUE = 0.25  # share of PRETRAIN values that are of no type, so that copying does not depend on what is copied
 OTHER_TELLER = 0.2  # share of owners that belong to somebody else
+LIKE_BEFORE = 0.5  # share of told topics that share owner or noun with one before: only both together tell such apart
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Draw:
 
     def __post_init__(self) -> None:
         self.frames = self.frames or language.frames()[self.splits.frames]
-        self.words = _plain_words()
+        self.words, self.any_words = _plain_words(), _any_words()
 
     def topic(self, relation: str | None = None, teller: str | None = None) -> Topic:
         """Something to tell or ask, of a relation and a teller where they are given."""
@@ -77,7 +79,7 @@ class Draw:
     def value(self, topic: Topic) -> str:
         """A value for it, of its type or, in PRETRAIN, by turns of none."""
         if self.splits.values == "pretrain" and self.rng.random() < ANY_VALUE:
-            return self.values.anything(self.words, self.rng)
+            return self.values.anything(self.any_words, self.rng)
         return self.values.draw(topic.value, self.splits.values, self.rng)
 
     def noun_phrase(self, topic: Topic, nominal: bool = False) -> str:
@@ -131,6 +133,7 @@ class Draw:
         return opener + (sentence(frame) if not frame.startswith("{") else frame)
 
 
+@lru_cache
 def _plain_words() -> list[str]:
     """Ordinary words for frames and nouns that mean nothing: what stories are about, one word each."""
     lists = load_grammar().lists
@@ -138,6 +141,13 @@ def _plain_words() -> list[str]:
     names += ("drink", "herb", "tree", "bird", "wild", "landmark", "hobby", "topic", "look", "view", "kind", "job", "number")
     words = {row.columns[0] for name in names if name in lists for row in lists[name]}
     return sorted(word for word in words if word.isalpha() and word.islower())
+
+
+@lru_cache
+def _any_words() -> list[str]:
+    """Every word of the lists that stories are made of."""
+    columns = (column for rows in load_grammar().lists.values() for row in rows for column in row.columns)
+    return sorted({word for column in columns for word in column.lower().split() if word.isalpha()})
 
 
 class Conversation:
@@ -173,7 +183,7 @@ class Conversation:
     def tell(self) -> None:
         """One to three facts in a turn."""
         draw, rng = self.draw, self.rng
-        topic = draw.topic()
+        topic = self.like([topic for topic, _ in self.known.values()], LIKE_BEFORE)
         value = draw.value(topic)
         told = [(topic, value)]
         clause = draw.statement(topic, value)
@@ -186,7 +196,7 @@ class Conversation:
                 clause += f" and {draw.statement(second, told[-1][1], pronoun)}"
         elif more < 0.4:  # a second and perhaps a third owner
             for _ in range(rng.choice((1, 1, 2))):
-                other = draw.topic()
+                other = self.like([topic], LIKE_BEFORE)
                 if all(other.key != known.key for known, _ in told):
                     told.append((other, draw.value(other)))
                     clause += f"{rng.choice((' and', ', and', ','))} {draw.statement(other, told[-1][1])}"
@@ -199,6 +209,23 @@ class Conversation:
         self.known.update({topic.key: (topic, value) for topic, value in told})
         self.add("tell", draw.tell(draw.frames.telling, clause), say_facts([(t.key, v) for t, v in told]))
 
+    def like(self, before: Sequence[Topic], share: float) -> Topic:
+        """A new topic that in this share of cases has the owner or the noun of one before, but not always both."""
+        rng, draw = self.rng, self.draw
+        topic = draw.topic()
+        if not before or rng.random() >= share:
+            return topic
+        near = rng.choice(before)
+        match rng.randrange(3):
+            case 0:  # the same owner, another noun
+                return draw.topic(near.owner.relation, near.owner.teller)
+            case 1:  # the same noun, another teller
+                teller = "" if near.owner.teller and rng.random() < 0.7 else draw.other_teller()
+                return Topic(owner_of(teller, near.owner.relation), near.noun, near.value)
+            case _:  # the same noun, another relation of the same kind
+                pool = [pair[0] for pair in language.slots()[draw.splits.slots] if pair[1] == near.noun]
+                return Topic(owner_of(near.owner.teller, rng.choice(pool)), near.noun, near.value) if pool else topic
+
     def ask(self) -> None:
         """A fact that was told."""
         if not self.known:
@@ -208,21 +235,7 @@ class Conversation:
 
     def ask_unknown(self) -> None:
         """Something that was not told, often close to what was."""
-        rng = self.rng
-        about = [*(topic for topic, _ in self.known.values()), *self.asked]
-        near = rng.choice(about) if about and rng.random() < 0.6 else None
-        topic = self.draw.topic()
-        if near is not None:
-            match rng.randrange(3):
-                case 0:  # the same owner, another noun
-                    topic = self.draw.topic(near.owner.relation, near.owner.teller)
-                case 1:  # the same noun, another teller
-                    teller = "" if near.owner.teller and rng.random() < 0.7 else self.draw.other_teller()
-                    topic = Topic(owner_of(teller, near.owner.relation), near.noun, near.value)
-                case 2:  # the same noun, another relation of the same kind
-                    pool = [pair[0] for pair in language.slots()[self.draw.splits.slots] if pair[1] == near.noun]
-                    if pool:
-                        topic = Topic(owner_of(near.owner.teller, rng.choice(pool)), near.noun, near.value)
+        topic = self.like([*(topic for topic, _ in self.known.values()), *self.asked], 0.6)
         value = self.value_of(topic)
         if value is None:
             self.asked.append(topic)

@@ -57,12 +57,12 @@ class Values:
         raise RuntimeError(f"no value of type {kind} in split {split}")
 
     def anything(self, words: Sequence[str], rng: random.Random) -> str:
-        """A PRETRAIN value of no type: one or two of the words or of letters that say nothing, small or with capitals.
+        """A PRETRAIN value of no type: one or two of the words, of halves of them or of mere letters, small or with capitals.
 
         Whoever has copied such values does not depend on having met a value before.
         """
         while True:
-            parts = [rng.choice(words) if rng.random() < 0.4 else _letters(rng) for _ in range(rng.choice((1, 1, 2)))]
+            parts = [_part(words, rng) for _ in range(rng.choice((1, 1, 2)))]
             value = " ".join(parts)
             named = (split_of(f"value {kind}", value.title()) for kind in ("person", "town"))
             if self._held_out.isdisjoint((value, *parts)) and set(named) == {"pretrain"}:
@@ -74,6 +74,17 @@ class Values:
     def _person(self, rng: random.Random) -> str:
         middles = "".join(rng.choices(self._parts["name_middle"], k=rng.choice((0, 0, 1, 1, 1, 2))))
         return rng.choice(self._parts["name_start"]) + middles + rng.choice(self._parts["name_end"])
+
+
+def _part(words: Sequence[str], rng: random.Random) -> str:
+    """A word, the beginning of one with the end of another, or letters; together they hold nearly every token."""
+    kind = rng.random()
+    if kind < 0.3:
+        return rng.choice(words)
+    if kind < 0.7:
+        first, second = rng.choices(words, k=2)
+        return first[: rng.randint(1, 5)] + second[-rng.randint(1, 5) :]
+    return _letters(rng)
 
 
 def _letters(rng: random.Random) -> str:
