@@ -4,13 +4,12 @@ from personacore.corpus.dialogue.files import read_conversations
 from personacore.export.generic import generic_rows
 from personacore.export.slim import export_slim
 from personacore.files import sha256_of
-from personacore.layout import ARMS, BASE, CHAT_EXPORT, PRETRAIN, SLIM, TOKENIZER, TRAIN_TOKENS
+from personacore.layout import ARMS, BASE, CHAT_EXPORT, PRETRAIN, SLIM, TOKENIZER
 from personacore.model.files import load_model
 from personacore.params import load_params
 from personacore.provenance import code_version
 from personacore.stage import Speed, run_stage
 from personacore.tokenizer.files import load_tokenizer
-from personacore.tokenizer.tokenfile import open_tokens
 
 
 def main(speed: Speed) -> None:
@@ -25,9 +24,8 @@ def main(speed: Speed) -> None:
         }
         teaching = None
         if source == chat:
-            conversations = read_conversations(PRETRAIN)
-            tokens, tokenizer = open_tokens(TRAIN_TOKENS), load_tokenizer(TOKENIZER)
-            teaching = params.memory.teach, generic_rows(tokens, conversations, tokenizer, model.config.block_size)
+            rows = generic_rows(read_conversations(PRETRAIN), load_tokenizer(TOKENIZER), model.config.block_size)
+            teaching = params.memory.teach, rows
         export_slim(folder, model.config, dict(model.named_parameters()), TOKENIZER, params.export.dtype, provenance, teaching)
 
 

@@ -27,12 +27,12 @@ def rewrite(path, tensors: dict | None = None, **description: object) -> None:
     """Save a memory again with other tensors, or another description, of which None leaves a key out."""
     save_adapter(path, taught(), HASHES)
     found, described = load_tensors(path)
-    changed = {key: value for key, value in (described | description).items() if value is not None}
+    changed = {key: value for key, value in (described | description).items() if value is not None or key == "invocation"}
     save_tensors(path, found if tensors is None else tensors, changed)
 
 
 def test_a_memory_comes_back_to_the_bit_with_its_origin(tmp_path):
-    path, lora = tmp_path / "me.safetensors", taught(rank=5, alpha=0.1, targets=["v_proj", "fc_in"])
+    path, lora = tmp_path / "me.safetensors", taught(rank=5, alpha=0.1, targets=["v_proj", "fc_in"], invocation=3)
     save_adapter(path, lora, {**HASHES, "facts": 12, "rank": "not this"})
     found, description = load_adapter(path, BASE, TOKENIZER)
     assert (found.config, found.rank, found.alpha, found.people) == (TOY, 5, 0.1, None)
@@ -46,6 +46,7 @@ def test_a_memory_comes_back_to_the_bit_with_its_origin(tmp_path):
         "rank": 5,
         "alpha": 0.1,
         "targets": ["v_proj", "fc_in"],
+        "invocation": 3,
         "config": dataclasses.asdict(TOY),
     }
     model, tokens = toy_model(), toy_tokens()
@@ -146,6 +147,8 @@ def test_a_memory_cut_anywhere_is_refused_with_advice_that_does_not_lose_it(tmp_
         {"targets": ["q_proj", "wte"]},
         {"targets": [["q_proj"]]},
         {"targets": 3},
+        {"invocation": "user"},
+        {"invocation": -1},
         {"config": 3},
         {"config": {"n_layer": 1}},
         {"config": dataclasses.asdict(TOY) | {"n_embd": -8}},

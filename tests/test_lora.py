@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 from personacore.errors import UserError
 from personacore.generation.generate import generate
 from personacore.generation.sampling import Sampling
-from personacore.model.gpt import GPT, PROJECTIONS, GPTConfig
+from personacore.model.gpt import GPT, PROJECTIONS, GPTConfig, KeyValueCache
 from personacore.model.lora import LoRA
 from tests.toys import TOY, assert_same_bits, logits_of, state_of, taught, toy_model, toy_tokens
 
@@ -135,6 +136,35 @@ def test_the_adapter_learns_and_the_frozen_base_gets_no_gradient():
     learn(model, lora, tokens)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(not torch.equal(tensor, before[name]) for name, tensor in lora.state_dict().items())
+
+
+def test_an_adapter_with_an_invocation_leaves_what_stands_before_it_to_the_base_bit_for_bit():
+    model, tokens, lora = toy_model(), toy_tokens(), taught(invocation=9)
+    tokens[tokens == 9] = 8
+    assert torch.equal(logits_of(model, lora, tokens), model(tokens))
+    tokens[0, 2] = 9
+    adapted, base = logits_of(model, lora, tokens), model(tokens)
+    assert torch.equal(adapted[0, :2], base[0, :2])
+    assert (adapted[0, 2:] != base[0, 2:]).any(-1).all()
+    assert torch.equal(adapted[1:], base[1:])
+
+
+def test_from_its_invocation_on_an_adapter_acts_as_one_that_acts_everywhere():
+    model, tokens = toy_model(), toy_tokens()
+    tokens[:, 0] = 9
+    assert_close(logits_of(model, taught(invocation=9), tokens), logits_of(model, taught(), tokens))
+
+
+def test_a_cache_remembers_that_the_invocation_was_read():
+    model, lora = toy_model(), taught(invocation=9)
+    tokens = toy_tokens()
+    tokens[tokens == 9] = 8
+    tokens[0, 1] = 9
+    whole = logits_of(model, lora, tokens)
+    with lora.attached(model), torch.no_grad():
+        cache = KeyValueCache(TOY, len(tokens), model.wte.weight)
+        pieces = [model(piece, cache) for piece in (tokens[:, :3], *tokens[:, 3:].split(1, dim=1))]
+    assert_close(torch.cat(pieces, dim=1), whole)
 
 
 def test_attaching_twice_is_an_error_and_detaching_twice_is_not():
@@ -342,6 +372,8 @@ def test_merging_twice_or_unmerging_what_is_not_merged_is_an_error():
     lora.merge_into(model)
     with pytest.raises(ValueError, match=r"merge person\(p\)"):
         taught(people=2).merge_into(model)
+    with pytest.raises(ValueError, match="acts from a token on"):
+        taught(invocation=9).merge_into(model)
 
 
 @pytest.mark.parametrize("weights", [None, [0.5, -2.0, 0.0]])

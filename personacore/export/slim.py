@@ -34,8 +34,8 @@ def export_slim(
 ) -> None:
     """Write the folder; `dtype` is float32 or bfloat16. The config is written last, so a folder with one is whole.
 
-    A model that converses comes with how it is to be taught, and with rows (N, T) of ordinary text on which what it is
-    taught shall change nothing.
+    A model that converses comes with how it is to be taught, and with rows (N, T) of ordinary conversations in which what it
+    is taught shall change nothing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def load_slim(folder: Path) -> tuple[GPT, Tokenizer]:
 
 
 def load_teaching(folder: Path) -> tuple[TeachParams, Tensor, dict[str, str]]:
-    """How the model of a folder is taught, its rows (N, T) of ordinary text, and the SHA-256 of the folder's files.
+    """How the model of a folder is taught, its rows (N, T) of ordinary conversations, and the SHA-256 of the folder's files.
 
     Raises:
         UserError: the model tells stories and does not converse.

@@ -15,7 +15,7 @@ from personacore.generation.prompts import encode_prompt
 from personacore.generation.sampling import Sampling
 from personacore.memory.facts import Fact, read_facts
 from personacore.memory.inventory import grammar_keys, take_inventory
-from personacore.memory.teach import teach_people
+from personacore.memory.teach import new_adapter, teach_people
 from personacore.model.adapter import load_adapter, save_adapter
 from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
@@ -128,7 +128,7 @@ class Memory:
             )
             lora, sure = taught.person(0), dict(zip((f.key for f in facts), results[0].probabilities, strict=True))
         else:
-            lora, sure = LoRA(self.model.config, options.rank, options.alpha), {}
+            lora, sure = new_adapter(self.model, self.tokenizer, options), {}
         save_adapter(self.path, lora, {**self.identity, "facts": len(facts)})
         self.lora, self.count = lora, len(facts)
         return sure

@@ -1,9 +1,9 @@
 """Teaching: a low-rank adapter learns what a person told, while the model under it stays as it is.
 
-Every step mixes questions about the facts, near misses that must stay unknown, and generic text on which the adapter is held to
-the base by the KL divergence. What is asked follows what the memory gets wrong: facts that it is not sure of, and keys of the
-grammar that it takes for known. It stops when every value's probability passes a threshold and the near misses still hold.
-Several people are taught in one batch, each with an adapter of their own.
+Every step mixes questions about the facts, near misses that must stay unknown, and generic conversations on which the adapter
+is held to the base by the KL divergence. What is asked follows what the memory gets wrong: facts that it is not sure of, and
+keys of the grammar that it takes for known. It stops when every value's probability passes a threshold and the near misses
+still hold. Several people are taught in one batch, each with an adapter of their own.
 """
 
 import time
@@ -24,8 +24,6 @@ from personacore.model.lora import LoRA
 from personacore.params import TeachParams
 from personacore.tokenizer.bpe import Tokenizer
 
-STORY_WEIGHT = 10.0  # of a story's token beside one of a conversation, which a memory may rather change
-
 
 @dataclass(frozen=True)
 class Taught:
@@ -35,6 +33,12 @@ class Taught:
     unknown: float
     steps: int
     seconds: float
+
+
+def new_adapter(model: GPT, tokenizer: Tokenizer, params: TeachParams, people: int | None = None, seed: int = 0) -> LoRA:
+    """An adapter that knows nothing yet. It acts from the first word of a conversation on: stories stay the base's."""
+    invocation = tokenizer.specials["<|user|>"]
+    return LoRA(model.config, params.rank, params.alpha, people=people, seed=seed, invocation=invocation)
 
 
 def teach_people(
@@ -49,11 +53,12 @@ def teach_people(
 ) -> tuple[LoRA, list[Taught]]:
     """Adapters of people who each told as many facts, taught in one batch, and what came of it.
 
-    `generic` holds rows (N, T) of text on which the adapters must not differ from the base. `start` goes on from adapters of
-    as many people. `on_step` is given each checked step and the smallest probability of a fact. The model is left as it was.
+    `generic` holds rows (N, T) of conversations on which the adapters must not differ from the base. `start` goes on from
+    adapters of as many people. `on_step` is given each checked step and the smallest probability of a fact. The model is left
+    as it was.
     """
     began = time.monotonic()
-    lora = start or LoRA(model.config, params.rank, params.alpha, people=len(people), seed=seed)
+    lora = start or new_adapter(model, tokenizer, params, len(people), seed)
     values = Values()
     lessons = [Lessons(facts, f"{seed}/teach/{number}", values) for number, facts in enumerate(people)]
     exams = [Lessons(facts, f"{seed}/exam/{number}", values) for number, facts in enumerate(people)]
@@ -63,9 +68,7 @@ def teach_people(
     generator = torch.Generator().manual_seed(seed)
     results = [Taught((0.0,) * len(facts), 0.0, 0, 0.0) for facts in people]
     known = torch.zeros(len(people), len(asked.keys))
-    talks = (generic == tokenizer.specials["<|user|>"]).any(dim=1, keepdim=True)
-    weights = (generic != tokenizer.end_of_text) * torch.where(talks, 1.0, STORY_WEIGHT)
-    roots = white_roots(model, generic, weights)
+    roots = white_roots(model, generic, (generic != tokenizer.end_of_text).float())
     try:
         with whitened(lora, roots), lora.attached(model):
             optimizer = torch.optim.AdamW(lora.parameters(), lr=params.lr, betas=(0.9, 0.95), weight_decay=0.0)

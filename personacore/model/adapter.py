@@ -11,6 +11,7 @@ from personacore.model.lora import LoRA
 from personacore.model.tensors import load_tensors, save_tensors
 
 SCHEMA = 1
+SHAPE = ("rank", "alpha", "targets", "invocation")
 _MEND = "restore a copy of it, or start a new memory"
 
 
@@ -28,7 +29,7 @@ def save_adapter(path: Path, lora: LoRA, provenance: Mapping[str, object]) -> No
             raise UserError(
                 f"{path}: tensor {name} is not finite, the file is left as it was: teach with a lower learning rate"
             )
-    shape = {"rank": lora.rank, "alpha": lora.alpha, "targets": lora.targets, "config": dataclasses.asdict(lora.config)}
+    shape = {name: getattr(lora, name) for name in SHAPE} | {"config": dataclasses.asdict(lora.config)}
     save_tensors(path, tensors, {**provenance, "schema": SCHEMA, "kind": "memory", **shape}, mode=0o600)
 
 
@@ -51,7 +52,7 @@ def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[L
             differ = f"this memory belongs to another {what} ({there[:12]}), not to this one ({here[:12]})"
             raise UserError(f"{path}: {differ}: load the {what} it was taught on, or start a new memory")
     try:
-        lora = LoRA(GPTConfig(**description["config"]), *(description[key] for key in ("rank", "alpha", "targets")))
+        lora = LoRA(GPTConfig(**description["config"]), **{key: description[key] for key in SHAPE})
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{path}: no adapter is like this ({' '.join(str(error).split())}): {_MEND}") from None
     needed, given = ({name: tuple(value.shape) for name, value in each.items()} for each in (lora.state_dict(), tensors))
