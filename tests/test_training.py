@@ -140,6 +140,17 @@ def test_accumulation_changes_nothing_beyond_rounding(optimizer):
         assert_close_weights(model, models[0], 1e-5)
 
 
+def test_a_run_in_parts_is_the_same_to_the_bit_on_any_number_of_cores():
+    before, runs = torch.get_num_threads(), []
+    for cores in (1, 2, 3):
+        torch.set_num_threads(cores)
+        model = fresh()
+        params = dataclasses.replace(PARAMS, micro_batch_size=2)
+        runs.append(run(params, model, extra_penalties=[lambda step, model=model: model.wte.weight.square().mean()]))
+    torch.set_num_threads(before)
+    assert all(same(other.weights, runs[0].weights) and other.rows == runs[0].rows for other in runs[1:])
+
+
 def test_the_gradients_of_two_processes_add_up_to_that_of_one_penalties_included():
     params = dataclasses.replace(PARAMS, max_steps=1, warmup_steps=0, micro_batch_size=2)
 

@@ -16,7 +16,7 @@ def model():
 @pytest.fixture(scope="module")
 def roots(model):
     tokens = toy_tokens(rows=40)
-    return white_roots(model, tokens, torch.ones_like(tokens))
+    return white_roots(model, tokens, torch.ones_like(tokens))[0]
 
 
 def test_an_inverse_root_whitens():
@@ -33,11 +33,17 @@ def test_every_projection_has_a_root_of_its_own_inputs(model, roots):
     assert set(roots) == set(LoRA(TOY, 2, 1.0).pairs())
 
 
+def test_the_hidden_states_come_along(model):
+    tokens = toy_tokens(rows=40)
+    hidden = white_roots(model, tokens, torch.ones_like(tokens))[1]
+    assert torch.allclose(hidden, model.hidden(tokens), atol=1e-5)
+
+
 def test_tokens_of_no_weight_do_not_count(model):
     tokens = toy_tokens(rows=40)
     weights = torch.ones_like(tokens)
     weights[:20] = 0
-    some, half = white_roots(model, tokens, weights), white_roots(model, tokens[20:], weights[20:])
+    some, half = white_roots(model, tokens, weights)[0], white_roots(model, tokens[20:], weights[20:])[0]
     assert all(torch.allclose(some[name], half[name], atol=1e-3) for name in some)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def converse(
         base_train,
         max_steps=arm.steps,
         batch_size=rows,
-        micro_batch_size=rows,
+        micro_batch_size=math.gcd(rows, base_train.micro_batch_size),
         lr=chat.lr,
         muon_lr=chat.muon_lr,
         warmup_steps=chat.warmup_steps,

@@ -122,6 +122,25 @@ class Questions:
         """What each value is, in EVALUATION frames."""
         return [self.tiers["h2"].reversed(str(fact.value), fact.key) for fact in self.facts]
 
+    def verified(self) -> list[Lesson]:
+        """Whether each value is what it is, and whether it is another of its type, in EVALUATION frames."""
+        draw, found = self.tiers["h2"], []
+        for fact in self.facts:
+            topic, value = topic_of(fact.key), str(fact.value)
+            kind = topic.value or draw.rng.choice(self.values.kinds)
+            found += [draw.verifying(topic, claimed, value) for claimed in (value, self._another(kind, value))]
+        return found
+
+    def _another(self, kind: str, value: str) -> str:
+        while (other := self.values.draw(kind, "pretrain", self.tiers["h2"].rng)) == value:
+            pass
+        return other
+
+    def combined(self) -> list[Lesson]:
+        """Each fact and the next in one question, in EVALUATION frames."""
+        draw, pairs = self.tiers["h2"], zip(self.facts, [*self.facts[1:], *self.facts[:1]], strict=True)
+        return [draw.combining([(topic_of(fact.key), fact.value) for fact in pair]) for pair in pairs]
+
     def untold(self, kind: str, count: int) -> list[Lesson]:
         """Questions in EVALUATION frames about what was not told.
 

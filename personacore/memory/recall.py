@@ -115,9 +115,7 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
     for tier in ("taught", "h1", "h2", "nouns"):
         lessons = case.questions.tier(tier, count)
         asker.forbid(lessons, case.facts)
-        for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.lora), strict=True):
-            outcomes.add(f"{tier}_greedy", f"{case.name} {right}", said == right)
-            outcomes.transcript.append({"person": case.name, "tier": tier, "asked": question, "right": right, "said": said})
+        _ask_tier(asker, outcomes, case, tier, lessons)
         if tier == "h2":
             drawn = asker.ask(lessons, case.lora, sampling=DRAWN, draws=draws, seed=seed)
             others = {fact.sentence for fact in case.other_facts}
@@ -128,14 +126,19 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
                 outcomes.add("adapter_off", f"{case.name} {right}", off[number][0] == right)
                 if right not in others:
                     outcomes.add("wrong_user", f"{case.name} {right}", wrong[number][0] == right)
-    reversed_lessons = case.questions.reversed()
-    for (_, right), (said, *_) in zip(reversed_lessons, asker.ask(reversed_lessons, case.lora), strict=True):
-        outcomes.add("reversed_greedy", f"{case.name} {right}", said == right)
+    for tier in ("reversed", "verified", "combined"):
+        _ask_tier(asker, outcomes, case, tier, getattr(case.questions, tier)())
     for kind in ("known_slot", "unseen_slot", "other_person"):
         lessons = case.questions.untold(kind, 2 * len(case.facts))
         for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.lora), strict=True):
             outcomes.add(f"abstain_{kind}", f"{case.name} {right}", abstains(said))
             outcomes.transcript.append({"person": case.name, "tier": kind, "asked": question, "right": right, "said": said})
+
+
+def _ask_tier(asker: Asker, outcomes: Outcomes, case: Case, tier: str, lessons: Sequence[Lesson]) -> None:
+    for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.lora), strict=True):
+        outcomes.add(f"{tier}_greedy", f"{case.name} {right}", said == right)
+        outcomes.transcript.append({"person": case.name, "tier": tier, "asked": question, "right": right, "said": said})
 
 
 def ask_changed(
@@ -164,10 +167,7 @@ def ask_handwritten(asker: Asker, outcomes: Outcomes, case: Case) -> None:
     written = handwritten()
     lessons = [(question, fact.sentence) for fact in case.facts for question in written[fact.key]]
     lessons = [(question, right) for question, right in lessons if not any(holds(question, str(f.value)) for f in case.facts)]
-    for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.lora), strict=True):
-        outcomes.add("handwritten_greedy", f"{case.name} {right}", said == right)
-        line = {"person": case.name, "tier": "handwritten", "asked": question, "right": right, "said": said}
-        outcomes.transcript.append(line)
+    _ask_tier(asker, outcomes, case, "handwritten", lessons)
 
 
 def ask_in_context(asker: Asker, outcomes: Outcomes, conversations: Sequence[Sequence[Turn]]) -> None:

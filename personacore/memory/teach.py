@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from personacore.corpus.dialogue.values import Values
+from personacore.generation.prompts import answer_places
 from personacore.memory.facts import Fact, Lesson
 from personacore.memory.inventory import Asked, grammar_keys
 from personacore.memory.lessons import Lessons
@@ -68,7 +69,8 @@ def teach_people(
     generator = torch.Generator().manual_seed(seed)
     results = [Taught((0.0,) * len(facts), 0.0, 0, 0.0) for facts in people]
     known = torch.zeros(len(people), len(asked.keys))
-    roots = white_roots(model, generic, (generic != tokenizer.end_of_text).float())
+    roots, hidden = white_roots(model, generic, (generic != tokenizer.end_of_text).float())
+    ordinary = generic, hidden, answer_places(tokenizer, generic)
     try:
         with whitened(lora, roots), lora.attached(model):
             optimizer = torch.optim.AdamW(lora.parameters(), lr=params.lr, betas=(0.9, 0.95), weight_decay=0.0)
@@ -80,7 +82,7 @@ def teach_people(
                     _lessons(each, result, asked.keys, seeming, params)
                     for each, result, seeming in zip(lessons, results, known.tolist(), strict=True)
                 ]
-                _loss(model, tokenizer, lora, drawn, generic, params, generator).backward()
+                _loss(model, tokenizer, drawn, ordinary, params, generator).backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if step % params.check_interval == 0 or step == params.max_steps:
@@ -116,25 +118,24 @@ def _lessons(
 def _loss(
     model: GPT,
     tokenizer: Tokenizer,
-    lora: LoRA,
     drawn: Sequence[Sequence[Lesson]],
-    generic: Tensor,
+    ordinary: tuple[Tensor, Tensor, Tensor],
     params: TeachParams,
     generator: torch.Generator,
 ) -> Tensor:
-    """Summed over people, who share no weights: the mean loss of a lesson's answer, and the weighted KL on generic text."""
+    """Summed over people, who share no weights: the mean loss of a lesson's answer, and the weighted KL on ordinary answers.
+
+    `ordinary` are rows (N, T) of conversations, the base's hidden states (N, T, C) in them, and where (N, T) answers stand.
+    """
     size = max(len(lessons) for lessons in drawn)
     even = [lesson for lessons in drawn for lesson in [*lessons, *lessons[: size - len(lessons)]]]
     inputs, targets = pad_lessons(tokenizer, even)
     loss = -answer_log_probabilities(model, inputs, targets).sum() / size
     if params.generic_rows:
-        rows = generic[torch.randint(len(generic), (params.generic_rows * len(drawn),), generator=generator)]
-        places = rows.flatten() != tokenizer.end_of_text
-        lora.enabled = False
-        with torch.no_grad():
-            base = model.lm_head(model.hidden(rows).flatten(0, 1)[places]).log_softmax(-1)  # (tokens, V)
-        lora.enabled = True
-        mine = model.lm_head(model.hidden(rows).flatten(0, 1)[places]).log_softmax(-1)
+        chosen = torch.randint(len(ordinary[0]), (params.generic_rows * len(drawn),), generator=generator)
+        rows, hidden, places = (part[chosen] for part in ordinary)
+        base = model.lm_head(hidden[places]).log_softmax(-1)  # (tokens, V)
+        mine = model.lm_head(model.hidden(rows)[places]).log_softmax(-1)
         kl = (base.exp() * (base - mine)).sum(-1).mean() * len(drawn)  # nats per token and person
         loss = loss + params.kl_weight * kl
     return loss

@@ -21,9 +21,13 @@ FLOOR = 0.01  # share of the mean second moment added to every direction: how fa
 
 
 @torch.no_grad()
-def white_roots(model: GPT, rows: Tensor, weights: Tensor) -> dict[str, Tensor]:
-    """C^(-1/2) (in, in) of each projection's inputs over rows (N, T) of ordinary text, whose tokens count by `weights`."""
+def white_roots(model: GPT, rows: Tensor, weights: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """C^(-1/2) (in, in) of each projection's inputs over rows (N, T) of ordinary text, and the hidden states (N, T, C) there.
+
+    A token counts by its `weights` (N, T).
+    """
     moments: dict[str, Tensor] = {}
+    hidden: list[Tensor] = []
 
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def hook(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -36,11 +40,11 @@ def white_roots(model: GPT, rows: Tensor, weights: Tensor) -> dict[str, Tensor]:
     hooks = [watch(name, module) for name, module in modules.items()]
     try:
         for start in range(0, len(rows), BATCH_ROWS):
-            model.hidden(rows[start : start + BATCH_ROWS])
+            hidden.append(model.hidden(rows[start : start + BATCH_ROWS]))
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: inverse_root(moment) for name, moment in moments.items()}
+    return {name: inverse_root(moment) for name, moment in moments.items()}, torch.cat(hidden)
 
 
 def inverse_root(moment: Tensor) -> Tensor:

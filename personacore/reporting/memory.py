@@ -15,6 +15,8 @@ GATES = {
     "nouns_greedy": "by noun phrases that it has never met",
     "handwritten_greedy": "questions written by hand, independently of the grammar",
     "reversed_greedy": "what a value is, in frames that it has never met",
+    "verified_greedy": "whether a value is so, half of the time another one is claimed; the answer gives the true one",
+    "combined_greedy": "two facts in one question, both right",
     "adapter_off": "right answers without the adapter, of which there should be none",
     "wrong_user": "right answers with somebody else's adapter",
     "abstain_known_slot": "says that it does not know what was never told",
@@ -27,7 +29,7 @@ GATES = {
     "sequential_100_accuracy": "one fact a session: all that was told, when all sessions are held",
     "first_fact": "the fact of the first session, in the end",
     "backward_transfer": "right answers in the end, less those right after each session",
-    "story_drift": "nats of stories with an adapter, over without",
+    "story_drift": "nats of stories with an adapter, over without; a memory acts only in conversations, so none by design",
     "dialogue_drift": "nats of EVALUATION conversations with an adapter, over without",
 }
 

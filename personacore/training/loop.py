@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from personacore.model.gpt import GPT
 from personacore.model.tensors import load_tensors, save_tensors
 from personacore.params import TrainParams
 from personacore.training.batches import Rows
+from personacore.training.crew import Crew
 from personacore.training.distributed import World
 from personacore.training.loss import assemble_loss, linear_cross_entropy
 from personacore.training.optimizer import build_optimizers
@@ -91,6 +93,9 @@ def train(
         log(f"resuming from step {progress.step} of {params.max_steps}")
     on_row(progress.rows)
 
+    share, micro = _split(params, world)
+    parts = share // micro + bool(extra_penalties) if device.type == "cpu" and not model.config.dropout else 1
+    crew = Crew(parts)
     tokens_per_step = params.batch_size * model.config.block_size
     first_step, started, saved = progress.step, time.monotonic(), time.monotonic()
     while True:
@@ -108,7 +113,7 @@ def train(
             log(_log_line(progress, params, tokens_per_step, progress.step - first_step, time.monotonic() - started))
         if last:
             break
-        loss = _accumulate(model, params, batches, progress.step, device, precision, world, extra_penalties)
+        loss = _gradient(model, params, batches, progress.step, device, precision, world, crew, extra_penalties)
         if not math.isfinite(loss):
             raise _diverged("training", loss, progress.step, state_file)
         # Between gradient and update, because only now is the state known to give a finite loss.
@@ -132,7 +137,7 @@ def train(
     )
 
 
-def _accumulate(
+def _gradient(
     model: GPT,
     params: TrainParams,
     batches: Rows,
@@ -140,33 +145,55 @@ def _accumulate(
     device: torch.device,
     precision: str,
     world: World,
+    crew: Crew,
     extra_penalties: Sequence[Callable[[int], Tensor]],
 ) -> float:
     """The clipped gradient of a step's batch, in `.grad`; returns its mean loss in nats per token, NaN without a gradient."""
-    share, remainder = divmod(params.batch_size, world.size)
-    micro = min(params.micro_batch_size, share)
-    if remainder or share % micro:
-        raise UserError(
-            f"train.batch_size {params.batch_size} does not split into {world.size} processes of equal micro-batches"
-        )
+    share, micro = _split(params, world)
     scale = 1 / batches.scored(step)
-    total = torch.zeros((), device=device)
-    for first in range(world.rank * share, (world.rank + 1) * share, micro):
-        inputs, targets = batches.rows(step, first, micro)
+    parameters = list(model.parameters())
+
+    def micro_batch(first: int, inputs: Tensor, targets: Tensor) -> Tensor:
         if model.config.dropout:  # a function of the place in the run, so a resumed run draws the same masks
             torch.manual_seed(int(np.random.SeedSequence((batches.seed, step, first)).generate_state(1, np.uint64)[0]))
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             hidden = model.hidden(inputs.to(device)).flatten(0, 1)
         hidden = hidden.bfloat16() if precision == "bf16" else hidden
         hidden, wanted = _scored(hidden, targets.flatten(), device)
-        loss = linear_cross_entropy(hidden, model.lm_head.weight, wanted, scale)
-        loss = assemble_loss(loss, [lambda p=penalty: p(step) * (micro / params.batch_size) for penalty in extra_penalties])
-        loss.backward()
-        total += loss.detach()
-    world.sum_gradients(model)
-    mean_loss = world.sum_(total).item()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.grad_clip)
+        return linear_cross_entropy(hidden, model.lm_head.weight, wanted, scale)
+
+    def penalized() -> Tensor:
+        return assemble_loss(torch.zeros((), device=device), [partial(each, step) for each in extra_penalties]) / world.size
+
+    def differentiate(part: Callable[[], Tensor]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        loss = part()
+        return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    firsts = range(world.rank * share, (world.rank + 1) * share, micro)
+    parts = [penalized] if extra_penalties else []
+    parts += [partial(micro_batch, first, *batches.rows(step, first, micro)) for first in firsts]
+    total = torch.zeros((), device=device)
+    with crew.at_work() as run_all:
+        for loss, gradients in run_all(differentiate, parts):  # in this order, so that sums are always rounded alike
+            total += loss
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
+        world.sum_gradients(model)
+        mean_loss = world.sum_(total).item()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, params.grad_clip)
     return mean_loss if torch.isfinite(norm) else math.nan
+
+
+def _split(params: TrainParams, world: World) -> tuple[int, int]:
+    """Rows of a process, and of each of its micro-batches."""
+    share, remainder = divmod(params.batch_size, world.size)
+    micro = min(params.micro_batch_size, share)
+    if remainder or share % micro:
+        raise UserError(
+            f"train.batch_size {params.batch_size} does not split into {world.size} processes of equal micro-batches"
+        )
+    return share, micro
 
 
 def _scored(hidden: Tensor, targets: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

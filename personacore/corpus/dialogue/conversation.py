@@ -13,7 +13,7 @@ from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
 from personacore.corpus.markup import load_grammar
 
-RANDOM_FRAME = 0.3  # share of questions whose frame is random words around the noun phrase
+RANDOM_FRAME = 0.3  # share of questions whose frame is random words around the noun phrase or value
 OWN_QUESTION = 0.25  # share of questions of an attribute's own, such as "Where do I live?"
 FREE_NOUN = 0.25  # share of facts about something that is no attribute, such as "my wooden ladder"
 ANY_VALUE = 0.25  # share of PRETRAIN values that are of no type, so that copying does not depend on what is copied
@@ -102,9 +102,7 @@ class Draw:
                 return sentence(language.fill(self.opened(rng.choice(asks)), topic.owner))
         phrase = self.noun_phrase(topic)
         if rng.random() < self.random_frame:
-            before = rng.sample(self.words, rng.randint(0, 4))
-            behind = rng.sample(self.words, rng.randint(0, 3))
-            return sentence(" ".join([*before, phrase, *behind])) + rng.choice("???.")
+            return self.among_words(phrase)
         frames = self.frames.any + (self.frames.nominal * 2 if language.is_nominal(phrase) else ())
         return sentence(self.opened(rng.choice(frames)).replace("{np}", phrase))
 
@@ -116,10 +114,30 @@ class Draw:
         says = [say for say in says if language.fits(say, owner) and ("{N}" not in say or owner is topic.owner)]
         return language.fill(self.rng.choice(says or ["{P} " + topic.noun + " is {V}"]), owner, value)
 
+    def among_words(self, text: str) -> str:
+        """A question of random words around a text, from which it can only be told by what it is."""
+        before, behind = (self.rng.sample(self.words, self.rng.randint(0, most)) for most in (4, 3))
+        return sentence(" ".join([*before, text, *behind])) + self.rng.choice("???.")
+
     def reversed(self, value: str, key: str | None) -> tuple[str, str]:
         """A question what a value is, and the answer: its key, or that it is unknown."""
-        question = self.rng.choice(self.frames.reversing).replace("{v}", value)
+        if self.rng.random() < self.random_frame:
+            question = self.among_words(value)
+        else:
+            question = sentence(self.opened(self.rng.choice(self.frames.reversing)).replace("{v}", value))
         return question, f"That is {language.UNKNOWN if key is None else language.lowered(key)}."
+
+    def verifying(self, topic: Topic, claimed: str, value: str | None) -> tuple[str, str]:
+        """A question whether it is the claimed value, and the answer, whose reason stands before its verdict."""
+        question = sentence(self.rng.choice(self.frames.verifying).replace("{s}", self.statement(topic, claimed)))
+        verdict = "" if value is None else f", so {'yes' if claimed == value else 'no'}"
+        return question, say_fact(topic.key, value)[:-1] + verdict + "."
+
+    def combining(self, pair: Sequence[tuple[Topic, str | None]]) -> tuple[str, str]:
+        """A question for two things at once, and the answer."""
+        phrases = [self.noun_phrase(topic, nominal=True) for topic, _ in pair]
+        question = self.rng.choice(self.frames.combining).replace("{np}", phrases[0]).replace("{np2}", phrases[1])
+        return sentence(question), say_facts([(topic.key, value) for topic, value in pair])
 
     def tell(self, frames: tuple[str, ...], clause: str) -> str:
         """The clause in one of the frames."""
@@ -162,7 +180,7 @@ class Conversation:
     def run(self, length: int) -> list[Turn]:
         """Turns of about `length` characters altogether."""
         moves: list[tuple[float, Callable[[], None]]] = [
-            (2.5, self.tell), (6.0, self.ask), (2.0, self.ask_unknown), (0.6, self.verify), (1.2, self.reverse),
+            (2.5, self.tell), (6.0, self.ask), (3.0, self.ask_unknown), (0.6, self.verify), (1.4, self.reverse),
             (0.6, self.combine), (0.7, self.correct), (0.4, self.forget), (0.6, self.small_talk), (1.0, self.repeat),
             (0.4, self.recount),
         ]  # fmt: skip
@@ -247,9 +265,7 @@ class Conversation:
         topic = rng.choice(list(self.known.values()))[0] if self.known and rng.random() < 0.8 else draw.topic()
         value = self.value_of(topic)
         claimed = value if value and rng.random() < 0.5 else draw.value(topic)
-        verdict = "" if value is None else f", so {'yes' if claimed == value else 'no'}"
-        question = sentence(rng.choice(draw.frames.verifying).replace("{s}", draw.statement(topic, claimed)))
-        self.add("verify", question, say_fact(topic.key, value)[:-1] + verdict + ".")
+        self.add("verify", *draw.verifying(topic, claimed, value))
 
     def reverse(self) -> None:
         """What a value was."""
@@ -269,9 +285,7 @@ class Conversation:
         first, second = (topic for topic, _ in rng.sample(list(self.known.values()), 2))
         if rng.random() < 0.2:
             second = draw.topic()
-        phrases = [draw.noun_phrase(topic, nominal=True) for topic in (first, second)]
-        question = rng.choice(draw.frames.combining).replace("{np}", phrases[0]).replace("{np2}", phrases[1])
-        self.add("combine", sentence(question), say_facts([(topic.key, self.value_of(topic)) for topic in (first, second)]))
+        self.add("combine", *draw.combining([(topic, self.value_of(topic)) for topic in (first, second)]))
 
     def correct(self) -> None:
         """Another value for something that was told."""
