@@ -34,7 +34,7 @@ from personacore.memory.people import (
     holds,
     in_context,
 )
-from personacore.memory.recall import Asker, Outcomes
+from personacore.memory.recall import Asker, Case, Outcomes, ask_taught
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.memory.teach import teach_people
 from personacore.model.gpt import GPT, GPTConfig
@@ -390,6 +390,39 @@ def test_a_mean_has_an_interval_over_facts():
     assert mean_with_interval([-0.5] * 4) == {"value": -0.5, "low": -0.5, "high": -0.5, "facts": 4}
     spread = mean_with_interval([-1.0, 0.0, 0.0, 0.0])
     assert spread["low"] < spread["value"] == -0.25 < spread["high"]
+
+
+class Scripted(Asker):
+    """Answers as told instead of asking a model."""
+
+    def __init__(self, tokenizer, answer) -> None:
+        super().__init__(None, tokenizer)
+        self.answer = answer
+
+    def ask(self, lessons, lora, *, draws=1, **_):
+        return [[self.answer(right, lora)] * draws for _, right in lessons]
+
+
+def gates_of(tokenizer, answer) -> dict[str, float]:
+    outcomes = Outcomes()
+    case = Case("p", [DOG, JOB], Questions([DOG, JOB], "seed", "evaluation", VALUES), "mine", "theirs", [])
+    ask_taught(Scripted(tokenizer, answer), outcomes, case, count=2, draws=2, seed=1)
+    return {name: gate["value"] for name, gate in outcomes.gates({}).items()}
+
+
+def test_a_memory_that_is_right_passes_every_tier_and_every_control(tokenizer):
+    gates = gates_of(tokenizer, lambda right, lora: right if lora == "mine" else "I do not know.")
+    controls = {"adapter_off", "wrong_user", "shuffled_values", "intrusion"}
+    assert controls | {"verified_greedy", "combined_greedy", "reversed_greedy", "h2_sampled"} < set(gates)
+    assert {name: value for name, value in gates.items() if value != (name not in controls)} == {}
+
+
+def test_answers_that_do_not_come_from_the_memory_or_mix_values_up_are_found(tokenizer):
+    gates = gates_of(tokenizer, lambda right, lora: right)
+    assert gates["adapter_off"] == gates["wrong_user"] == 1
+    exchange = {DOG.sentence: Fact(DOG.key, JOB.value).sentence, JOB.sentence: Fact(JOB.key, DOG.value).sentence}
+    gates = gates_of(tokenizer, lambda right, lora: exchange.get(right, DOG.sentence))
+    assert (gates["shuffled_values"], gates["intrusion"], gates["h2_greedy"], gates["abstain_known_slot"]) == (1, 1, 0, 0)
 
 
 def test_a_gate_is_passed_from_the_right_side():

@@ -115,30 +115,41 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
     for tier in ("taught", "h1", "h2", "nouns"):
         lessons = case.questions.tier(tier, count)
         asker.forbid(lessons, case.facts)
-        _ask_tier(asker, outcomes, case, tier, lessons)
+        own = _ask_tier(asker, outcomes, case, tier, lessons)
         if tier == "h2":
             drawn = asker.ask(lessons, case.lora, sampling=DRAWN, draws=draws, seed=seed)
             others = {fact.sentence for fact in case.other_facts}
             off, wrong = asker.ask(lessons, None), asker.ask(lessons, case.other)
             for number, (_, right) in enumerate(lessons):
+                name = f"{case.name} {right}"
                 for said in drawn[number]:
-                    outcomes.add("h2_sampled", f"{case.name} {right}", said == right)
-                outcomes.add("adapter_off", f"{case.name} {right}", off[number][0] == right)
+                    outcomes.add("h2_sampled", name, said == right)
+                outcomes.add("shuffled_values", name, own[number] in _exchanged(case.facts, right))
+                outcomes.add("adapter_off", name, off[number][0] == right)
                 if right not in others:
-                    outcomes.add("wrong_user", f"{case.name} {right}", wrong[number][0] == right)
+                    outcomes.add("wrong_user", name, wrong[number][0] == right)
     for tier in ("reversed", "verified", "combined"):
         _ask_tier(asker, outcomes, case, tier, getattr(case.questions, tier)())
     for kind in ("known_slot", "unseen_slot", "other_person"):
         lessons = case.questions.untold(kind, 2 * len(case.facts))
         for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.lora), strict=True):
             outcomes.add(f"abstain_{kind}", f"{case.name} {right}", abstains(said))
+            outcomes.add("intrusion", f"{case.name} {right}", any(holds(said, str(fact.value)) for fact in case.facts))
             outcomes.transcript.append({"person": case.name, "tier": kind, "asked": question, "right": right, "said": said})
 
 
-def _ask_tier(asker: Asker, outcomes: Outcomes, case: Case, tier: str, lessons: Sequence[Lesson]) -> None:
-    for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.lora), strict=True):
+def _ask_tier(asker: Asker, outcomes: Outcomes, case: Case, tier: str, lessons: Sequence[Lesson]) -> list[str]:
+    answered = [said for said, *_ in asker.ask(lessons, case.lora)]
+    for (question, right), said in zip(lessons, answered, strict=True):
         outcomes.add(f"{tier}_greedy", f"{case.name} {right}", said == right)
         outcomes.transcript.append({"person": case.name, "tier": tier, "asked": question, "right": right, "said": said})
+    return answered
+
+
+def _exchanged(facts: Sequence[Fact], right: str) -> set[str]:
+    """What is said if the fact's value is taken for another's."""
+    key = next(fact.key for fact in facts if fact.sentence == right)
+    return {Fact(key, fact.value).sentence for fact in facts} - {right}
 
 
 def ask_changed(
