@@ -25,6 +25,7 @@ def main(speed: Speed) -> None:
     figures.plot_vocabulary(PLOTS / "vocabulary.png", pd.read_csv(PLOTS / "vocabulary.csv"))
     figures.plot_forgetting(PLOTS / "forgetting.png", pd.read_csv(PLOTS / "forgetting.csv"))
     figures.plot_recall(PLOTS / "recall.png", pd.read_csv(PLOTS / "recall.csv"))
+    figures.plot_teaching(PLOTS / "teaching.png", pd.read_csv(PLOTS / "teaching.csv"))
     figures.plot_moved(PLOTS / "moved.png", pd.read_csv(PLOTS / "moved.csv"), pd.read_csv(PLOTS / "fisher.csv"))
     figures.plot_sessions(PLOTS / "sessions.png", pd.read_csv(PLOTS / "sessions.csv"))
     figures.plot_samples(PLOTS / "samples.png", pd.read_csv(PLOTS / "samples.csv"))

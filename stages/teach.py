@@ -1,7 +1,7 @@
-"""Teach the people of the evaluation, correct them, make them forget: data/memory."""
+"""Teach the people of the evaluation, correct them, make them forget: data/memory and plots/teaching.csv."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from personacore.corpus.dialogue.values import Values
 from personacore.export.slim import load_slim, load_teaching
@@ -9,11 +9,14 @@ from personacore.files import write_json
 from personacore.layout import CHAT_EXPORT, MEMORY
 from personacore.memory.facts import Fact
 from personacore.memory.people import UPDATED, correct_facts, draw_people, handwritten_people
-from personacore.memory.teach import teach_people
+from personacore.memory.teach import Taught, teach_people
 from personacore.model.adapter import save_adapter
 from personacore.model.lora import LoRA
 from personacore.params import load_params
+from personacore.reporting.tables import write_csv
 from personacore.stage import Speed, run_stage
+
+CURVE = ("taught", "person", "step", "mean_probability", "least_probability", "unknown_probability")
 
 
 def main(speed: Speed) -> None:
@@ -31,9 +34,17 @@ def main(speed: Speed) -> None:
     listed = {kind: [[dataclasses.astuple(fact) for fact in facts] for facts in who] for kind, who in told.items()}
     write_json(MEMORY / "people.json", listed)
     seconds: list[float] = []
+    curve: list[tuple[str, int, int, float, float, float]] = []
 
     def learn(kind: str, who: list[list[Fact]], number: int, start: LoRA | None = None) -> LoRA:
-        lora, results = teach_people(model, tokenizer, who, generic, memory.teach, seed + number, start, _report(kind, number))
+        def look(step: int, results: Sequence[Taught]) -> None:
+            for place, each in enumerate(results):
+                sure = each.probabilities
+                curve.append((f"{kind} {number}", place, step, sum(sure) / len(sure), min(sure), each.unknown))
+            least = min(min(each.probabilities) for each in results)
+            print(f"{kind} {number}: step {step:4d}, {least:.3f} sure of the least known fact", flush=True)
+
+        lora, results = teach_people(model, tokenizer, who, generic, memory.teach, seed + number, start, look)
         for place, facts in enumerate(who):
             file = MEMORY / kind / f"{number}_{place}.safetensors"
             save_adapter(file, lora.person(place), {**identity, "facts": len(facts)})
@@ -49,10 +60,7 @@ def main(speed: Speed) -> None:
     speed["seconds_per_fact_in_batch"] = round(sum(seconds) / len(seconds), 3)
     learn("single", [people[0][:1]], 0)
     speed["seconds_per_fact"] = round(seconds[-1], 3)
-
-
-def _report(kind: str, number: int) -> Callable[[int, float], None]:
-    return lambda step, sure: print(f"{kind} {number}: step {step:4d}, {sure:.3f} sure of the least known fact", flush=True)
+    write_csv("plots/teaching.csv", CURVE, curve)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,16 @@ FISHER = pd.DataFrame({"projection": PROJECTIONS, "fisher": [1e-3, 2e-4, 5e-3, 1
 SESSIONS = pd.DataFrame(
     {"sessions_held": [2, 2, 4, 4, 4, 4], "session_of_fact": [1, 2, 1, 2, 3, 4], "right": [1.0, 1.0, 0.5, 1.0, 1.0, 0.0]}
 )
+TEACHING = pd.DataFrame(
+    {
+        "taught": ["taught 0"] * 4 + ["updated 0"] * 2,
+        "person": [0, 1, 0, 1, 0, 0],
+        "step": [15, 15, 30, 30, 15, 30],
+        "mean_probability": [0.1, 0.2, 0.9, 0.95, 0.5, 0.99],
+        "least_probability": [0.0, 0.01, 0.7, 0.8, 0.2, 0.97],
+        "unknown_probability": [0.9, 0.95, 0.97, 0.99, 0.98, 0.99],
+    }
+)
 FIGURES = {
     "loss": lambda path: figures.plot_loss(path, CURVE, bits_per_byte=0.45, nats_per_token=1.8, floor=0.375),
     "loss of a source without a floor": lambda path: figures.plot_loss(path, CURVE, 0.45, 1.8, None),
@@ -50,6 +60,7 @@ FIGURES = {
     "vocabulary": lambda path: figures.plot_vocabulary(path, pd.DataFrame({"rank": [1, 2, 4], "count": [900, 400, 3]})),
     "forgetting": lambda path: figures.plot_forgetting(path, ARMS),
     "recall": lambda path: figures.plot_recall(path, GATES),
+    "teaching": lambda path: figures.plot_teaching(path, TEACHING),
     "moved": lambda path: figures.plot_moved(path, MOVED, FISHER),
     "sessions": lambda path: figures.plot_sessions(path, SESSIONS),
     "a lone session": lambda path: figures.plot_sessions(path, SESSIONS[:1]),

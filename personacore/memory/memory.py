@@ -1,7 +1,7 @@
 """One person's memory: an adapter that is taught by telling, asked without any context, corrected and made to forget."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from personacore.generation.prompts import encode_prompt
 from personacore.generation.sampling import Sampling
 from personacore.memory.facts import Fact, read_facts
 from personacore.memory.inventory import grammar_keys, take_inventory
-from personacore.memory.teach import new_adapter, teach_people
+from personacore.memory.teach import Taught, new_adapter, teach_people
 from personacore.model.adapter import load_adapter, save_adapter
 from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
@@ -123,9 +123,11 @@ class Memory:
         options = self.options
         if facts:
             stacked = LoRA.stack([start]) if start is not None else None
-            taught, results = teach_people(
-                self.model, self.tokenizer, [facts], self.generic, options, seed=0, start=stacked, on_step=on_step
-            )
+
+            def look(step: int, results: Sequence[Taught]) -> None:
+                on_step(step, min(results[0].probabilities))
+
+            taught, results = teach_people(self.model, self.tokenizer, [facts], self.generic, options, 0, stacked, look)
             lora, sure = taught.person(0), dict(zip((f.key for f in facts), results[0].probabilities, strict=True))
         else:
             lora, sure = new_adapter(self.model, self.tokenizer, options), {}

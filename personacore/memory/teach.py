@@ -50,12 +50,12 @@ def teach_people(
     params: TeachParams,
     seed: int,
     start: LoRA | None = None,
-    on_step: Callable[[int, float], None] = lambda step, sure: None,
+    on_step: Callable[[int, Sequence[Taught]], None] = lambda step, results: None,
 ) -> tuple[LoRA, list[Taught]]:
     """Adapters of people who each told as many facts, taught in one batch, and what came of it.
 
     `generic` holds rows (N, T) of conversations on which the adapters must not differ from the base. `start` goes on from
-    adapters of as many people. `on_step` is given each checked step and the smallest probability of a fact. The model is left
+    adapters of as many people. `on_step` is given each step after which is looked, and what is known by then. The model is left
     as it was.
     """
     began = time.monotonic()
@@ -92,7 +92,7 @@ def teach_people(
                         _examine(model, tokenizer, lora, number, exam, step, seconds) for number, exam in enumerate(exams)
                     ]
                     sure = min(min(result.probabilities, default=1.0) for result in results)
-                    on_step(step, sure)
+                    on_step(step, results)
                     if sure >= params.stop_probability and min(result.unknown for result in results) >= params.stop_unknown:
                         break
     finally:

@@ -162,6 +162,20 @@ def plot_recall(path: Path, gates: pd.DataFrame) -> None:
         axes.legend(loc="center")
 
 
+def plot_teaching(path: Path, curve: pd.DataFrame) -> None:
+    """How probable each person's facts become while they are taught: the mean as a line, the least known one dotted."""
+    with figure(path, "Facts while they are taught, asked in frames of teaching", "step", "probability") as axes:
+        for place, (taught, rows) in enumerate(curve.groupby("taught", sort=False)):
+            color, steps = COLORS[place % len(COLORS)], rows.groupby("step")
+            mean, least = steps["mean_probability"].mean(), steps["least_probability"].mean()
+            axes.plot(mean.index, mean, color=color, label=f"{taught}: mean of a person's facts")
+            axes.plot(least.index, least, ":", color=color)
+        unknown = curve.groupby("step")["unknown_probability"].mean()
+        axes.plot(unknown.index, unknown, "--", color=INK, label="near misses stay unknown")
+        axes.set_ylim(-0.03, 1.03)
+        axes.legend(fontsize=8)
+
+
 def plot_moved(path: Path, moved: pd.DataFrame, fisher: pd.DataFrame) -> None:
     """Where a memory changed the weights, beside where stories need them: blocks by projections."""
     with panels(path, 2, size=(9.0, 3.2)) as (left, right):

@@ -88,6 +88,8 @@ sentence is right. Intervals are 95 % bootstraps over facts.
 
 ![Recall](../plots/recall.png)
 
+![Teaching](../plots/teaching.png)
+
 ![Where a memory lies](../plots/moved.png)
 
 **Decision: a memory is read out and taught anew with every fact.** One person tells one fact in each of {sessions["sessions"]} sessions. A
