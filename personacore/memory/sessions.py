@@ -10,7 +10,7 @@ from torch import Tensor
 from personacore.evaluation.intervals import mean_with_interval
 from personacore.layout import MEMORY
 from personacore.memory.facts import Fact
-from personacore.memory.inventory import grammar_keys, take_inventory
+from personacore.memory.inventory import CONFIDENCE, grammar_keys, take_inventory
 from personacore.memory.people import Questions
 from personacore.memory.recall import Asker, Outcomes, judged
 from personacore.memory.teach import teach_people
@@ -44,10 +44,12 @@ def hold_sessions(
     params: TeachParams,
     seed: int,
     on_session: Callable[[int, LoRA, Session], None],
+    confidence: float = CONFIDENCE,
 ) -> None:
     """One session for each fact, in which nothing is at hand but the adapter that the session before has left.
 
-    `on_session` is given the number of facts told, the adapter and the record of each session.
+    Of what the memory says in between, answers of at least this `confidence` are taught again. `on_session` is given the
+    number of facts told, the adapter and the record of each session.
     """
     lora: LoRA | None = None
     further = dataclasses.replace(params, max_steps=min(STEPS, params.max_steps))
@@ -55,7 +57,7 @@ def hold_sessions(
         known: dict[str, Fact] = {}
         if lora is not None:
             with lora.attached(model):
-                listed = take_inventory(model, tokenizer, grammar_keys())
+                listed = take_inventory(model, tokenizer, grammar_keys(), confidence)
             known = {each.fact.key: each.fact for each in listed}
         right = sum(fact in facts[:number] for fact in known.values())
         told = list((known | {new.key: new}).values())
