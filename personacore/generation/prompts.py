@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from torch import Tensor
 
 from personacore.corpus.dialogue.turns import Turn
 from personacore.evaluation.loss import IGNORED
@@ -46,9 +45,3 @@ def encode_row(tokenizer: Tokenizer, turns: Sequence[Turn], block_size: int) -> 
         inputs[begin:end] = question + answer
         targets[answered:end] = answer
     return inputs[:-1], targets[1:]
-
-
-def answer_places(tokenizer: Tokenizer, rows: Tensor) -> Tensor:
-    """Where (B, T) in rows of conversations the next token is the assistant's."""
-    begun, ended = ((rows == tokenizer.specials[name]).cumsum(1) for name in ("<|assistant|>", "<|end|>"))
-    return 2 * begun - ended == 1  # each turn has one sign to answer and two ends, the person's before it

@@ -91,7 +91,8 @@ def converse(
     )
     device = choose_device(base_train.device)
     precision = choose_precision(base_train.precision, device)
-    inputs = {str(path): sha256_of(path) for path in (BASE, TOKENIZER, TRAIN_TOKENS, PRETRAIN, CALIBRATION)}
+    made_from = (BASE, TOKENIZER, TRAIN_TOKENS, PRETRAIN, CALIBRATION, *((FISHER,) if arm.ewc_strength else ()))
+    inputs = {str(path): sha256_of(path) for path in made_from}
     described = [name, digest_files(import_closure(name)), dataclasses.asdict(train_params), dataclasses.asdict(arm)]
     described += [seed, inputs, device.type, precision]
     identity = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from personacore.corpus.dialogue.values import Values
-from personacore.generation.prompts import answer_places
 from personacore.memory.facts import Fact, Lesson
 from personacore.memory.inventory import Asked, grammar_keys
 from personacore.memory.lessons import Lessons
@@ -69,8 +68,9 @@ def teach_people(
     generator = torch.Generator().manual_seed(seed)
     results = [Taught((0.0,) * len(facts), 0.0, 0, 0.0) for facts in people]
     known = torch.zeros(len(people), len(asked.keys))
-    roots, hidden = white_roots(model, generic, (generic != tokenizer.end_of_text).float())
-    ordinary = generic, hidden, answer_places(tokenizer, generic)
+    said = generic != tokenizer.end_of_text
+    roots, hidden = white_roots(model, generic, said.float())
+    ordinary = generic, hidden, said
     try:
         with whitened(lora, roots), lora.attached(model):
             optimizer = torch.optim.AdamW(lora.parameters(), lr=params.lr, betas=(0.9, 0.95), weight_decay=0.0)
@@ -123,9 +123,10 @@ def _loss(
     params: TeachParams,
     generator: torch.Generator,
 ) -> Tensor:
-    """Summed over people, who share no weights: the mean loss of a lesson's answer, and the weighted KL on ordinary answers.
+    """Summed over people, who share no weights: the mean loss of a lesson's answer, and the weighted KL on conversations.
 
-    `ordinary` are rows (N, T) of conversations, the base's hidden states (N, T, C) in them, and where (N, T) answers stand.
+    `ordinary` are rows (N, T) of conversations, the base's hidden states (N, T, C) in them, and where (N, T) text stands. What the
+    person says counts as well: held on answers alone, conversations drift ten times as far.
     """
     size = max(len(lessons) for lessons in drawn)
     even = [lesson for lessons in drawn for lesson in [*lessons, *lessons[: size - len(lessons)]]]
