@@ -46,7 +46,7 @@ def main(speed: Speed) -> None:
         questions = Questions(facts, f"{seed}/{kind}/{number}/{place}", "evaluation", values)
         return Case(f"{kind} {place}", facts, questions, loras[0], loras[1], others)
 
-    ask_in_context(asker, outcomes, in_context(CONTEXTS, f"{seed}/context", values))
+    ask_in_context(asker, outcomes, in_context(CONTEXTS, f"{seed}/context", values, asker.fits))
     for number in range(memory.seeds):
         for place in range(len(people["taught"])):
             ask_taught(asker, outcomes, case("taught", number, place), memory.questions, memory.draws, seed + number)

@@ -18,9 +18,10 @@ from personacore.evaluation.intervals import mean_with_interval, share_with_inte
 from personacore.evaluation.loss import IGNORED
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_answer, encode_prompt, encode_question, encode_row
+from personacore.memory import inventory
 from personacore.memory import memory as memory_module
 from personacore.memory.converse import set_apart
-from personacore.memory.facts import Fact, plain_question, read_facts, topic_of
+from personacore.memory.facts import Fact, holds, plain_question, read_facts, topic_of
 from personacore.memory.inventory import Known
 from personacore.memory.lessons import MOST_POSITIVES, Lessons
 from personacore.memory.memory import Memory
@@ -31,10 +32,9 @@ from personacore.memory.people import (
     draw_people,
     handwritten,
     handwritten_people,
-    holds,
     in_context,
 )
-from personacore.memory.recall import Asker, Case, Outcomes, ask_taught
+from personacore.memory.recall import Asker, Case, Outcomes, ask_changed, ask_taught
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.memory.teach import teach_people
 from personacore.model.gpt import GPT, GPTConfig
@@ -240,12 +240,13 @@ def said(monkeypatch, replies: dict[str, str]) -> list[list[int]]:
         texts = [tokenizer.decode(ids[2:-2]) for ids in given]
         return [replies.get(text, "I am glad.") for text in texts]
 
-    def listed(model, tokenizer, keys):
+    def listed(model, tokenizer, keys, confidence):
         said = [fact for key in dict.fromkeys(keys) for fact in read_facts(replies.get(plain_question(key), "")) or []]
         return [Known(fact, 1.0) for fact in said]
 
     monkeypatch.setattr(memory_module, "answers", reply)
-    monkeypatch.setattr(memory_module, "take_inventory", listed)
+    monkeypatch.setattr(inventory, "answers", reply)
+    monkeypatch.setattr(inventory, "take_inventory", listed)
     return prompts
 
 
@@ -255,6 +256,36 @@ def test_what_is_asked_is_all_that_is_in_the_prompt(memory, tokenizer, monkeypat
     prompts = said(monkeypatch, {})
     memory.ask("What is my dog's name?")
     assert prompts == [encode_prompt(tokenizer, "What is my dog's name?")]
+
+
+def test_a_value_must_stand_in_the_statement_word_by_word(memory, monkeypatch):
+    said(monkeypatch, {"My age is 42.": "Your age is 4.", "My age is 4!": "Your age is 4."})
+    assert memory.read("My age is 42.") == [] and memory.read("My age is 4!") == [Fact("Your age", "4")]
+
+
+def test_a_question_that_would_push_the_conversation_out_of_the_block_is_refused(memory):
+    with pytest.raises(UserError, match="longer than 64 tokens"):
+        memory.ask("where " * 100)
+
+
+def test_two_that_teach_one_file_at_once_do_not_undo_each_other(memory, model, tokenizer, generic, monkeypatch):
+    said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence, "I am a baker.": JOB.sentence})
+    other = Memory(model, tokenizer, QUICK, generic, SHA256, memory.path)
+    memory.teach("My dog is called Biscuit.")
+    saved = memory.path.read_bytes()
+    with pytest.raises(UserError, match="changed by another program meanwhile"):
+        other.teach("I am a baker.")
+    assert memory.path.read_bytes() == saved
+    assert Memory(model, tokenizer, QUICK, generic, SHA256, memory.path).teach("I am a baker.").understood
+
+
+def test_what_could_not_be_read_out_before_a_lesson_is_counted_as_lost(memory, monkeypatch):
+    said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence, "I am a baker.": JOB.sentence})
+    assert memory.teach("My dog is called Biscuit.").lost == 0
+    assert memory.teach("I am a baker.").lost == 1  # the read-out finds no dog
+    said(monkeypatch, {"My age is 34.": "Your age is 34.", plain_question(DOG.key): DOG.sentence})
+    told = memory.teach("My age is 34.")
+    assert told.lost == 0 and all(each.fact == DOG for each in told.doubtful)
 
 
 def test_a_taught_memory_is_saved_for_its_owner_only_and_opens_again(memory, tokenizer, monkeypatch, generic):
@@ -416,6 +447,16 @@ def test_answers_that_do_not_come_from_the_memory_or_mix_values_up_are_found(tok
     exchange = {DOG.sentence: Fact(DOG.key, JOB.value).sentence, JOB.sentence: Fact(JOB.key, DOG.value).sentence}
     gates = gates_of(tokenizer, lambda right, lora: exchange.get(right, DOG.sentence))
     assert (gates["shuffled_values"], gates["intrusion"], gates["h2_greedy"], gates["abstain_known_slot"]) == (1, 1, 0, 0)
+
+
+def test_an_old_value_in_any_words_is_a_leak(tokenizer):
+    questions = Questions([JOB], "seed", "evaluation", VALUES)
+    case = Case("p", [JOB], questions, "mine", "theirs", [])
+    for answer, leaks in (("That dog is Biscuit, I think.", 1.0), (f"{DOG.key} is unknown to me.", 0.0)):
+        outcomes = Outcomes()
+        ask_changed(Scripted(tokenizer, lambda *_, answer=answer: answer), outcomes, "forget", [DOG], case, draws=2, seed=1)
+        gates = outcomes.gates({})
+        assert (gates["forget_emission"]["value"], gates["forget_abstain"]["value"]) == (leaks, 1 - leaks)
 
 
 def test_a_gate_is_passed_from_the_right_side():

@@ -12,7 +12,7 @@ from personacore.corpus.dialogue.values import Values
 from personacore.evaluation.loss import IGNORED
 from personacore.memory import sessions
 from personacore.memory.facts import Fact, plain_question
-from personacore.memory.inventory import Known, grammar_keys, take_inventory
+from personacore.memory.inventory import grammar_keys, take_inventory
 from personacore.memory.people import Questions, draw_sessions
 from personacore.memory.recall import Asker, Outcomes
 from personacore.memory.scoring import pad_lessons
@@ -76,7 +76,8 @@ def test_each_session_teaches_what_was_read_out_and_one_fact_more(model, tokeniz
         return LoRA(model.config, 1, 1.0, people=1), [Taught((1.0,), 1.0, 5, 0.1)]
 
     monkeypatch.setattr(sessions, "teach_people", teach)
-    monkeypatch.setattr(sessions, "take_inventory", lambda *_: [Known(DOG, 1.0), Known(Fact("Your job", "baker"), 0.9)])
+    known = {fact.key: fact for fact in (DOG, Fact("Your job", "baker"))}
+    monkeypatch.setattr(sessions, "read_out", lambda *_: dict(known))
     held = []
     sessions.hold_sessions(model, tokenizer, facts, torch.empty(0), PARAMS, 0, lambda told, lora, session: held.append(session))
     assert taught == [[DOG], [DOG, Fact("Your job", "baker"), facts[1]], [DOG, Fact("Your job", "baker"), facts[2]]]

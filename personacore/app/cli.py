@@ -123,12 +123,22 @@ def _progress(step: int, sure: float) -> None:
         print(f"\rlearning: step {step}, {sure:4.0%} sure of the least known fact", end="", file=sys.stderr, flush=True)
 
 
+def _end_progress() -> None:
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
 def _teach(arguments: argparse.Namespace) -> None:
     told = _open_memory(arguments).teach(arguments.text, _progress)
     if not told.understood:
         raise UserError("I did not understand that: say one thing in a plain sentence, such as: My dog is called Biscuit.")
+    _end_progress()
     for learned in told.learned:
         print(f"{learned.fact.sentence} ({learned.probability:.0%} sure)")
+    for doubtful in told.doubtful:
+        print(f"Tell me again soon: {doubtful.fact.sentence} ({doubtful.probability:.0%} sure)")
+    if told.lost:
+        print(f"{told.lost} of the facts told before could not be recalled any more.")
 
 
 def _ask(arguments: argparse.Namespace) -> None:
@@ -136,7 +146,9 @@ def _ask(arguments: argparse.Namespace) -> None:
 
 
 def _forget(arguments: argparse.Namespace) -> None:
-    print(f"{_open_memory(arguments).forget(arguments.text, _progress).key} is forgotten.")
+    forgotten = _open_memory(arguments).forget(arguments.text, _progress)
+    _end_progress()
+    print(f"{forgotten.key} is forgotten.")
 
 
 def _memory(arguments: argparse.Namespace) -> None:

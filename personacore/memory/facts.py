@@ -53,3 +53,14 @@ def plain_question(key: str) -> str:
     "What is my dog's name?"
     """
     return f"What is {'my ' + key.removeprefix('Your ') if key.startswith('Your ') else key}?"
+
+
+def holds(text: str, value: str) -> bool:
+    """Whether the value stands in a text, word by word.
+
+    >>> holds("Is the tea ready?", "tea"), holds("Is the team ready?", "tea")
+    (True, False)
+    """
+    words = "".join(letter if letter.isalnum() else " " for letter in f" {text.casefold()} ")
+    plain = "".join(letter if letter.isalnum() else " " for letter in value.casefold())
+    return f" {' '.join(plain.split())} " in f" {' '.join(words.split())} "

@@ -9,12 +9,14 @@ from torch import Tensor
 from personacore.corpus.dialogue import language
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_prompt
+from personacore.generation.sampling import Sampling
 from personacore.memory.facts import Fact, plain_question, read_facts
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.model.gpt import GPT
 from personacore.tokenizer.bpe import Tokenizer
 
 BATCH_ROWS = 256
+DRAWS = 8  # open questions a fact, when a memory is read out
 CONFIDENCE = 0.5  # probability of an answer below which it is no knowledge; chosen on CALIBRATION people
 
 
@@ -69,3 +71,17 @@ def take_inventory(model: GPT, tokenizer: Tokenizer, keys: Sequence[str], confid
         lessons = [(plain_question(fact.key), fact.sentence) for fact in said[start : start + BATCH_ROWS]]
         sure += answer_log_probabilities(model, *pad_lessons(tokenizer, lessons)).exp().tolist()
     return [Known(fact, p) for fact, p in zip(said, sure, strict=True) if p >= confidence]
+
+
+def read_out(model: GPT, tokenizer: Tokenizer, count: int, confidence: float = CONFIDENCE) -> dict[str, Fact]:
+    """What the attached memory of about `count` facts says it knows, by key: every key of the grammar, and open questions.
+
+    An open question finds keys that the grammar has no word for. It may draw a value that is not the likeliest one, so each
+    key's own question decides.
+    """
+    frames = language.teaching_frames()[0].recounting
+    prompts = [encode_prompt(tokenizer, frames[number % len(frames)]) for number in range(DRAWS * max(1, count))]
+    drawn = answers(model, tokenizer, prompts, sampling=Sampling(1.0))
+    told = [fact.key for answer in drawn for fact in read_facts(answer) or []]
+    listed = take_inventory(model, tokenizer, [*grammar_keys(), *told], confidence)
+    return {known.fact.key: known.fact for known in listed}

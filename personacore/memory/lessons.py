@@ -29,6 +29,8 @@ class Lessons:
 
     def doubtful(self, each: int, sure: Sequence[float]) -> list[Lesson]:
         """So many questions a fact, up to `MOST_POSITIVES`: the more about a fact the less `sure` the memory is of it."""
+        if not self.facts:
+            return []
         count = min(each * len(self.facts), MOST_POSITIVES)
         weights = [1 + REVISION - probability for probability in sure]
         return [
@@ -77,7 +79,7 @@ class Lessons:
         """Something untaught, mostly a near miss: the same owner, the same noun, or the same of somebody else."""
         rng = self.draw.rng
         while True:
-            near, chance = rng.choice(self.topics), rng.random()
+            near, chance = rng.choice(self.topics or [self.draw.topic()]), rng.random()
             if chance < 0.3:
                 topic = self.draw.topic(near.owner.relation, near.owner.teller)
             elif chance < 0.5:

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from personacore.corpus.dialogue import language
 from personacore.errors import UserError
+from personacore.files import sha256_of
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_prompt
-from personacore.generation.sampling import Sampling
-from personacore.memory.facts import Fact, read_facts
-from personacore.memory.inventory import grammar_keys, take_inventory
+from personacore.memory.facts import Fact, holds, read_facts
+from personacore.memory.inventory import CONFIDENCE, read_out
 from personacore.memory.teach import Taught, new_adapter, teach_people
 from personacore.model.adapter import load_adapter, save_adapter
 from personacore.model.gpt import GPT
@@ -22,12 +21,10 @@ from personacore.model.lora import LoRA
 from personacore.params import TeachParams
 from personacore.tokenizer.bpe import Tokenizer
 
-DRAWS = 8  # open questions a fact, when the memory is read out
-
 
 @dataclass(frozen=True)
 class Learned:
-    """A fact that was taught, and how sure the memory is of it: the smaller probability of two unseen phrasings."""
+    """A fact that was taught, and how sure the memory is of it: the smaller probability of two questions in teaching frames."""
 
     fact: Fact
     probability: float
@@ -35,11 +32,17 @@ class Learned:
 
 @dataclass(frozen=True)
 class Told:
-    """What came of a statement: the facts learned; none where the model did not understand it."""
+    """What came of a statement: the facts learned; none where the model did not understand it.
+
+    `doubtful` are facts told before that the memory now says with less confidence than the next read-out asks for, and `lost`
+    is how many it could not be brought to say any more before this one was taught.
+    """
 
     statement: str
     learned: tuple[Learned, ...]
     seconds: float
+    doubtful: tuple[Learned, ...] = ()
+    lost: int = 0
 
     @property
     def understood(self) -> bool:
@@ -56,13 +59,14 @@ class Memory:
         self.identity = {"base_sha256": sha256["model.safetensors"], "tokenizer_sha256": sha256["tokenizer.json"]}
         self.lora: LoRA | None = None
         self.count = 0
-        if path.exists():
+        self._version = sha256_of(path) if path.exists() else None
+        if self._version is not None:
             self.lora, description = load_adapter(path, **self.identity)
             self.count = int(description.get("facts", 0))
 
     def ask(self, question: str) -> str:
         """The answer, from the weights alone: the prompt holds nothing but the question."""
-        return self._answers([question])[0]
+        return self._answers([self._checked(question)])[0]
 
     def read(self, statement: str) -> list[Fact]:
         """The facts that the model itself reads out of a statement, without the memory; none where it reads none.
@@ -70,9 +74,7 @@ class Memory:
         A value that does not stand in the statement was not read but made up, and makes the reading worth nothing.
         """
         facts = read_facts(self._answers([statement], remembering=False)[0]) or []
-        told = statement.casefold()
-        sound = all(fact.value is not None and fact.value.casefold() in told for fact in facts)
-        return facts if sound else []
+        return facts if all(fact.value is not None and holds(statement, fact.value) for fact in facts) else []
 
     def teach(self, statement: str, on_step: Callable[[int, float], None] = lambda step, sure: None) -> Told:
         """Learn what a statement says, together with all that is known already, and save.
@@ -84,10 +86,13 @@ class Memory:
         told = {fact.key: fact for fact in self.read(self._checked(statement))}
         if not told:
             return Told(statement, (), time.monotonic() - began)
-        known = {fact.key: fact for fact in self.known()} | told
+        before = {fact.key: fact for fact in self.known()}
+        lost, known = max(0, self.count - len(before)), before | told
         sure = self._learn(list(known.values()), self.lora, on_step)
-        learned = tuple(Learned(fact, sure[key]) for key, fact in known.items() if key in told)
-        return Told(statement, learned, time.monotonic() - began)
+        learned = tuple(Learned(fact, sure[key]) for key, fact in told.items())
+        others = (Learned(fact, sure[key]) for key, fact in before.items() if key not in told)
+        doubtful = tuple(other for other in others if other.probability < CONFIDENCE)
+        return Told(statement, learned, time.monotonic() - began, doubtful, lost)
 
     def forget(self, what: str, on_step: Callable[[int, float], None] = lambda step, sure: None) -> Fact:
         """Forget one fact, named as in a question ("my dog's name"), by learning all others anew without it; returns its key.
@@ -110,13 +115,8 @@ class Memory:
         """What the memory says it knows, read out of the weights: every key of the grammar asked for, and open questions."""
         if self.lora is None:
             return []
-        open_questions = language.teaching_frames()[0].recounting
-        drawn = [open_questions[n % len(open_questions)] for n in range(DRAWS * max(1, self.count))]
-        told = [fact for answer in self._answers(drawn, sampling=Sampling(1.0)) for fact in read_facts(answer) or []]
         with self.lora.attached(self.model):
-            # An open question may draw a value that is not the likeliest one: each key's own question decides.
-            keys = [*grammar_keys(), *(fact.key for fact in told)]
-            return [known.fact for known in take_inventory(self.model, self.tokenizer, keys)]
+            return list(read_out(self.model, self.tokenizer, self.count).values())
 
     def _learn(self, facts: list[Fact], start: LoRA | None, on_step: Callable[[int, float], None]) -> dict[str, float]:
         """Teach all facts into an adapter, save it, and say how sure it is of each key."""
@@ -131,8 +131,10 @@ class Memory:
             lora, sure = taught.person(0), dict(zip((f.key for f in facts), results[0].probabilities, strict=True))
         else:
             lora, sure = new_adapter(self.model, self.tokenizer, options), {}
+        if self._version != (sha256_of(self.path) if self.path.exists() else None):
+            raise UserError(f"{self.path} was changed by another program meanwhile and is left as it is: say it once more")
         save_adapter(self.path, lora, {**self.identity, "facts": len(facts)})
-        self.lora, self.count = lora, len(facts)
+        self.lora, self.count, self._version = lora, len(facts), sha256_of(self.path)
         return sure
 
     def _answers(self, questions: list[str], remembering: bool = True, **options: object) -> list[str]:

@@ -1,7 +1,8 @@
 """Made-up people whom memories are measured with: what they tell, and what they are asked."""
 
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 
 import yaml
@@ -13,7 +14,7 @@ from personacore.corpus.dialogue.splits import SPLITS, Split, Splits
 from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
 from personacore.errors import UserError
-from personacore.memory.facts import Fact, Lesson, topic_of
+from personacore.memory.facts import Fact, Lesson, holds, topic_of
 
 TRIES = 100  # draws before a list counts as used up
 UPDATED = 2  # of each person's facts, corrected or forgotten
@@ -160,29 +161,22 @@ class Questions:
         return found
 
 
-def in_context(count: int, seed: str, values: Values) -> list[list[Turn]]:
-    """EVALUATION conversations of one to three turns of telling and a question for what was told, or by turns was not."""
+def in_context(count: int, seed: str, values: Values, fits: Callable[[Sequence[Turn]], bool] = bool) -> list[list[Turn]]:
+    """EVALUATION conversations of one to three turns of telling and a question for what was told, or by turns was not.
+
+    One that does not fit is left out: a model can only be asked for what stands before it.
+    """
     found: list[list[Turn]] = []
+    splits, numbers = Splits("evaluation", "evaluation", "pretrain", "evaluation"), itertools.count()
     while len(found) < count:
-        splits = Splits("evaluation", "evaluation", "pretrain", "evaluation")
-        draw = Draw(random.Random(f"{seed}/{len(found)}"), splits, values, random_frame=0.0, own_question=0.0)
+        draw = Draw(random.Random(f"{seed}/{next(numbers)}"), splits, values, random_frame=0.0, own_question=0.0)
         talk = Conversation(draw)
         for _ in range(draw.rng.choice((1, 2, 3))):
             talk.tell()
         (talk.ask if len(found) % 2 else talk.ask_unknown)()
-        found.append(talk.turns)
+        if fits(talk.turns):
+            found.append(talk.turns)
     return found
-
-
-def holds(question: str, value: str) -> bool:
-    """Whether the value stands in the question, word by word.
-
-    >>> holds("Is the tea ready?", "tea"), holds("Is the team ready?", "tea")
-    (True, False)
-    """
-    words = "".join(letter if letter.isalnum() else " " for letter in f" {question.casefold()} ")
-    plain = "".join(letter if letter.isalnum() else " " for letter in value.casefold())
-    return f" {' '.join(plain.split())} " in f" {' '.join(words.split())} "
 
 
 def handwritten() -> dict[str, tuple[str, ...]]:

@@ -13,10 +13,10 @@ from personacore.evaluation.conversations import conversation_loss
 from personacore.evaluation.intervals import share_with_interval
 from personacore.evaluation.loss import document_loss
 from personacore.generation.answers import GREEDY, answers
-from personacore.generation.prompts import encode_prompt
+from personacore.generation.prompts import encode_answer, encode_prompt
 from personacore.generation.sampling import Sampling
-from personacore.memory.facts import Fact, Lesson
-from personacore.memory.people import Questions, handwritten, holds
+from personacore.memory.facts import Fact, Lesson, holds
+from personacore.memory.people import Questions, handwritten
 from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
 from personacore.tokenizer.bpe import Tokenizer
@@ -82,6 +82,11 @@ class Asker:
             repeated = [prompt for prompt in prompts for _ in range(draws)]
             said = answers(self.model, self.tokenizer, repeated, sampling=sampling, seed=seed)
         return [said[place : place + draws] for place in range(0, len(said), draws)]
+
+    def fits(self, turns: Sequence[Turn]) -> bool:
+        """Whether a conversation with its last answer is no longer than what the model can read."""
+        prompt = encode_prompt(self.tokenizer, turns[-1].user, turns[:-1])
+        return len(prompt) + len(encode_answer(self.tokenizer, turns[-1].assistant)) <= self.model.config.block_size
 
     def forbid(self, lessons: Sequence[Lesson], facts: Sequence[Fact]) -> None:
         """Stop everything if a taught value stands in a question, as text or as a run of ids.
@@ -164,7 +169,7 @@ def ask_changed(
         drawn = asker.ask(lessons, case.lora, sampling=DRAWN, draws=draws, seed=seed)
         for (said, *_), many in zip(greedy, drawn, strict=True):
             outcomes.transcript.append({"person": case.name, "tier": change, "right": new.sentence, "said": said})
-            fact, leaks = f"{case.name} {old.key}", [answer == old.sentence for answer in (said, *many)]
+            fact, leaks = f"{case.name} {old.key}", [holds(answer, str(old.value)) for answer in (said, *many)]
             if change == "update":
                 outcomes.add("update_new", fact, said == new.sentence)
             else:

@@ -10,7 +10,7 @@ from torch import Tensor
 from personacore.evaluation.intervals import mean_with_interval
 from personacore.layout import MEMORY
 from personacore.memory.facts import Fact
-from personacore.memory.inventory import CONFIDENCE, grammar_keys, take_inventory
+from personacore.memory.inventory import CONFIDENCE, read_out
 from personacore.memory.people import Questions
 from personacore.memory.recall import Asker, Outcomes, judged
 from personacore.memory.teach import teach_people
@@ -57,8 +57,7 @@ def hold_sessions(
         known: dict[str, Fact] = {}
         if lora is not None:
             with lora.attached(model):
-                listed = take_inventory(model, tokenizer, grammar_keys(), confidence)
-            known = {each.fact.key: each.fact for each in listed}
+                known = read_out(model, tokenizer, number, confidence)
         right = sum(fact in facts[:number] for fact in known.values())
         told = list((known | {new.key: new}).values())
         start = LoRA.stack([lora]) if lora is not None else None

@@ -88,9 +88,7 @@ def teach_people(
                 if step % params.check_interval == 0 or step == params.max_steps:
                     known = asked.known(model, len(people))
                     seconds = time.monotonic() - began
-                    results = [
-                        _examine(model, tokenizer, lora, number, exam, step, seconds) for number, exam in enumerate(exams)
-                    ]
+                    results = _examine(model, tokenizer, exams, step, seconds)
                     sure = min(min(result.probabilities, default=1.0) for result in results)
                     on_step(step, results)
                     if sure >= params.stop_probability and min(result.unknown for result in results) >= params.stop_unknown:
@@ -125,12 +123,11 @@ def _loss(
 ) -> Tensor:
     """Summed over people, who share no weights: the mean loss of a lesson's answer, and the weighted KL on conversations.
 
-    `ordinary` are rows (N, T) of conversations, the base's hidden states (N, T, C) in them, and where (N, T) text stands. What the
-    person says counts as well: held on answers alone, conversations drift ten times as far.
+    `ordinary` are rows (N, T) of conversations, the base's hidden states (N, T, C) in them, and where (N, T) text stands.
+    What the person says counts as well: held on answers alone, conversations drift ten times as far.
     """
     size = max(len(lessons) for lessons in drawn)
-    even = [lesson for lessons in drawn for lesson in [*lessons, *lessons[: size - len(lessons)]]]
-    inputs, targets = pad_lessons(tokenizer, even)
+    inputs, targets = pad_lessons(tokenizer, [lesson for lessons in drawn for lesson in _padded(lessons, size)])
     loss = -answer_log_probabilities(model, inputs, targets).sum() / size
     if params.generic_rows:
         chosen = torch.randint(len(ordinary[0]), (params.generic_rows * len(drawn),), generator=generator)
@@ -143,12 +140,18 @@ def _loss(
 
 
 @torch.no_grad()
-def _examine(model: GPT, tokenizer: Tokenizer, lora: LoRA, number: int, exam: Lessons, step: int, seconds: float) -> Taught:
-    """One person's adapter on questions that it was not taught with."""
-    positives, negatives = exam.positives(2), exam.negatives(8)
-    lessons = positives + negatives
-    inputs, targets = pad_lessons(tokenizer, lessons)
-    inputs, targets = (part.repeat(lora.people or 1, 1) for part in (inputs, targets))
-    sure = answer_log_probabilities(model, inputs, targets).view(lora.people or 1, -1)[number].exp()
-    each = sure[: len(positives)].view(-1, 2).amin(1)
-    return Taught(tuple(each.tolist()), sure[len(positives) :].mean().item(), step, seconds)
+def _examine(model: GPT, tokenizer: Tokenizer, exams: Sequence[Lessons], step: int, seconds: float) -> list[Taught]:
+    """Everybody's adapter on questions in the frames that teaching uses, drawn anew: two a fact, and near misses."""
+    drawn = [[*exam.positives(2), *exam.negatives(8)] for exam in exams]
+    size = max(len(lessons) for lessons in drawn)
+    inputs, targets = pad_lessons(tokenizer, [lesson for lessons in drawn for lesson in _padded(lessons, size)])
+    results = []
+    for lessons, sure in zip(drawn, answer_log_probabilities(model, inputs, targets).exp().view(-1, size), strict=True):
+        told, untold = sure[: len(lessons) - 8], sure[len(lessons) - 8 : len(lessons)]
+        results.append(Taught(tuple(told.view(len(told) // 2, 2).amin(1).tolist()), untold.mean().item(), step, seconds))
+    return results
+
+
+def _padded(lessons: Sequence[Lesson], size: int) -> list[Lesson]:
+    """As many lessons as everybody has, the first ones over again."""
+    return [*lessons, *lessons[: size - len(lessons)]]

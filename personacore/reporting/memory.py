@@ -75,10 +75,13 @@ key to its value: what it is taught in one phrasing it can answer in others.
 
 ## Memory
 
-A memory is a low-rank adapter of rank {memory.teach.rank} on all six projections of every block. {memory.people} made-up people tell
-{memory.facts} facts each, from slots and with values that the model has never met ({memory.protocol} protocol); they are asked in another
-process, with nothing but the question in the prompt, and it is checked that no prompt holds a value. Answers count when the whole
-sentence is right. Intervals are 95 % bootstraps over facts.
+A memory is a low-rank adapter of rank {memory.teach.rank} on all six projections of every block, which acts from the first word of a
+conversation on: stories are read without it. {memory.people} made-up people tell {memory.facts} facts each ({memory.protocol} protocol),
+of slots that no conversation of the model's had and with values that were nobody's there; a quarter are about things the grammar has no
+word for ("my ladder"). They are asked in another process, with nothing but the question in the prompt, and it is checked that no question
+holds a value, except where a value is what is asked about (`reversed`, `verified`, in context). An answer counts when the whole
+sentence is right, and as abstention when it says that it does not know. Corrections and forgetting go the way of the product: the
+memory is read out, changed, and taught. Intervals are 95 % bootstraps over facts; of drift, the least and the most of the adapters.
 
 | gate | asked | value | interval | threshold |
 |---|---|---|---|---|
@@ -101,8 +104,8 @@ enough, and teaches them together with the new fact. Of the facts told before, {
 
 Limits of this chapter: people, frames and values come from one grammar, written by the same hands as the model's conversations, so that
 only the hand-written questions say how it would do with somebody's own words; `h2` frames are new but of the grammar's kind; one
-pretraining seed; sessions tell slots of the grammar only, which can be asked for one by one; other ways to write and ablations of teaching are not
-measured yet."""
+pretraining seed; sessions tell slots of the grammar only, which can be asked for one by one; a story told inside a conversation is not
+measured; other ways to write stand in docs/EXPERIMENTS.md, ablations of teaching are not measured yet."""
 
 
 def _protection(arm: ArmParams) -> str:
