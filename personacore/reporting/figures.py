@@ -168,12 +168,13 @@ def plot_teaching(path: Path, curve: pd.DataFrame) -> None:
         for place, (taught, rows) in enumerate(curve.groupby("taught", sort=False)):
             color, steps = COLORS[place % len(COLORS)], rows.groupby("step")
             mean, least = steps["mean_probability"].mean(), steps["least_probability"].mean()
-            axes.plot(mean.index, mean, color=color, label=f"{taught}: mean of a person's facts")
+            axes.plot(mean.index, mean, color=color, label=taught)
             axes.plot(least.index, least, ":", color=color)
         unknown = curve.groupby("step")["unknown_probability"].mean()
-        axes.plot(unknown.index, unknown, "--", color=INK, label="near misses stay unknown")
+        axes.plot(unknown.index, unknown, "--", color=INK, label="near misses unknown")
         axes.set_ylim(-0.03, 1.03)
-        axes.legend(fontsize=8)
+        title = "mean of the facts;\ndotted: the least known"
+        axes.legend(fontsize=8, title=title, title_fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
 
 
 def plot_moved(path: Path, moved: pd.DataFrame, fisher: pd.DataFrame) -> None:
