@@ -14,10 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 EXPORT = ROOT / "data" / "export" / "chat"
 LARGE = 1_000_000  # bytes; the smoke profile's model learns nothing
 
-pytestmark = pytest.mark.skipif(
-    not (EXPORT / "config.json").exists() or (EXPORT / "model.safetensors").stat().st_size < LARGE,
-    reason="needs data/export/chat: run `dvc repro export` first",
-)
+pytestmark = [
+    pytest.mark.timeout(400),  # several lessons, of half a minute each
+    pytest.mark.skipif(
+        not (EXPORT / "config.json").exists() or (EXPORT / "model.safetensors").stat().st_size < LARGE,
+        reason="needs data/export/chat: run `dvc repro export` first",
+    ),
+]
 
 
 @pytest.fixture
