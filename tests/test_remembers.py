@@ -39,7 +39,7 @@ def run(tmp_path):
 
 TOLD = "My sister is named Ottoline and she lives in Brindlemoor."
 CALLED, NAME = "My sister is called Ottoline and she lives in Brindlemoor.", "Your sister's name is Ottoline."
-MISSED = "the model does not read every plain sentence: 'is called' is one of the wordings that the split holds out"
+MISSED = "the split holds 'is called' out, so the model has never met it; ends when that wording is moved to PRETRAIN"
 
 
 def test_what_is_told_is_known_to_a_new_process_until_the_file_is_deleted(run, tmp_path):

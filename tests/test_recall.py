@@ -1,0 +1,166 @@
+"""The recall protocol: made-up people, what they are asked, and which answers pass."""
+
+import pytest
+
+from personacore.corpus.dialogue import language
+from personacore.corpus.dialogue.values import Values
+from personacore.errors import UserError
+from personacore.evaluation.intervals import mean_with_interval, share_with_interval
+from personacore.memory.facts import Fact, holds, topic_of
+from personacore.memory.people import (
+    UPDATED,
+    Questions,
+    correct_facts,
+    draw_people,
+    handwritten,
+    handwritten_people,
+    in_context,
+)
+from personacore.memory.recall import Asker, Case, Outcomes, ask_changed, ask_taught
+from personacore.tokenizer.bpe import Tokenizer
+
+VALUES = Values()
+DOG = Fact("Your dog's name", "Biscuit")
+JOB = Fact("Your job", "baker")
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    """Text as bytes: what is asked matters here, not how short its tokens are."""
+    return Tokenizer([])
+
+
+def test_people_of_the_evaluation_tell_what_the_model_has_never_met():
+    people = draw_people(5, 8, "evaluation", "seed", VALUES)
+    assert people == draw_people(5, 8, "evaluation", "seed", VALUES)
+    slots = set(language.slots()["evaluation"])
+    for facts in people:
+        assert len({fact.key for fact in facts}) == len({fact.value for fact in facts}) == 8
+        for fact in facts:
+            topic = topic_of(fact.key)
+            if topic.noun in language.attributes() and topic.owner.kind in language.attributes()[topic.noun].of:
+                assert (topic.owner.relation, topic.noun) in slots
+
+
+def test_no_question_of_any_tier_holds_a_value(tokenizer):
+    facts = draw_people(1, 10, "evaluation", "seed", VALUES)[0]
+    questions, asker = Questions(facts, "seed", "evaluation", VALUES), Asker(None, tokenizer)
+    for tier in ("taught", "h1", "h2", "nouns"):
+        lessons = questions.tier(tier, 3)
+        assert [right for _, right in lessons] == [fact.sentence for fact in facts for _ in range(3)]
+        asker.forbid(lessons, facts)
+    with pytest.raises(UserError, match="holds the taught value 'Biscuit'"):
+        asker.forbid([("Is Biscuit my dog?", DOG.sentence)], [DOG])
+    assert not holds("What is my age?", "ag")
+
+
+def test_what_was_not_told_is_asked_about_others_and_other_slots():
+    questions = Questions([DOG, JOB], "seed", "evaluation", VALUES)
+    for kind in ("known_slot", "unseen_slot", "other_person"):
+        lessons = questions.untold(kind, 20)
+        assert len(lessons) == 20 and all(answer.endswith(f"{language.UNKNOWN}.") for _, answer in lessons)
+    assert all(not answer.startswith("Your") for _, answer in lessons)
+
+
+def test_claims_are_right_and_wrong_and_pairs_ask_for_every_fact(tokenizer):
+    questions = Questions([DOG, JOB], "seed", "evaluation", VALUES)
+    claims = questions.verified()
+    for fact, claimed, denied in zip([DOG, JOB], claims[::2], claims[1::2], strict=True):
+        assert holds(claimed[0], fact.value) and claimed[1] == f"{fact.sentence[:-1]}, so yes."
+        assert not holds(denied[0], fact.value) and denied[1] == f"{fact.sentence[:-1]}, so no."
+    pairs = questions.combined()
+    assert [right for _, right in pairs] == [f"{DOG.sentence} {JOB.sentence}", f"{JOB.sentence} {DOG.sentence}"]
+    Asker(None, tokenizer).forbid(pairs, [DOG, JOB])
+
+
+def test_conversations_before_teaching_ask_by_turns_for_what_was_told_and_was_not():
+    talks = in_context(20, "seed", VALUES)
+    assert [talk[-1].kind for talk in talks[1::2]] == ["ask"] * 10
+    assert sum(talk[-1].kind == "unknown" for talk in talks[::2]) >= 8
+
+
+def test_hand_written_questions_are_hundreds_and_hold_no_answer():
+    written = handwritten()
+    assert sum(map(len, written.values())) >= 300
+    assert len({question for questions in written.values() for question in questions}) == sum(map(len, written.values()))
+    people = handwritten_people(10, "evaluation", "seed", VALUES)
+    assert [fact.key for facts in people for fact in facts] == list(written)
+    for frames in language.frames().values():
+        templates = {frame.partition("{np}")[0] for frame in frames.any if len(frame.partition("{np}")[0]) > 25}
+        assert not [q for questions in written.values() for q in questions if any(q.startswith(start) for start in templates)]
+
+
+def test_an_interval_is_over_facts_not_questions():
+    same = share_with_interval({str(number): [True] * 10 for number in range(5)})
+    assert (same["value"], same["low"], same["high"], same["asked"], same["facts"]) == (1.0, 1.0, 1.0, 50, 5)
+    split = share_with_interval({"a": [True] * 100, "b": [False] * 100})
+    assert split["low"] == 0 and split["high"] == 1
+
+
+def test_a_mean_has_an_interval_over_facts():
+    assert mean_with_interval([-0.5] * 4) == {"value": -0.5, "low": -0.5, "high": -0.5, "facts": 4}
+    spread = mean_with_interval([-1.0, 0.0, 0.0, 0.0])
+    assert spread["low"] < spread["value"] == -0.25 < spread["high"]
+
+
+class Scripted(Asker):
+    """Answers as told instead of asking a model."""
+
+    def __init__(self, tokenizer, answer) -> None:
+        super().__init__(None, tokenizer)
+        self.answer = answer
+
+    def ask(self, lessons, lora, *, draws=1, **_):
+        return [[self.answer(right, lora)] * draws for _, right in lessons]
+
+
+def gates_of(tokenizer, answer) -> dict[str, float]:
+    outcomes = Outcomes()
+    case = Case("p", [DOG, JOB], Questions([DOG, JOB], "seed", "evaluation", VALUES), "mine", "theirs", [])
+    ask_taught(Scripted(tokenizer, answer), outcomes, case, count=2, draws=2, seed=1)
+    return {name: gate["value"] for name, gate in outcomes.gates({}).items()}
+
+
+def test_a_memory_that_is_right_passes_every_tier_and_every_control(tokenizer):
+    gates = gates_of(tokenizer, lambda right, lora: right if lora == "mine" else "I do not know.")
+    controls = {"adapter_off", "wrong_user", "shuffled_values", "intrusion"}
+    assert controls | {"verified_greedy", "combined_greedy", "reversed_greedy", "h2_sampled"} < set(gates)
+    assert {name: value for name, value in gates.items() if value != (name not in controls)} == {}
+
+
+def test_answers_that_do_not_come_from_the_memory_or_mix_values_up_are_found(tokenizer):
+    gates = gates_of(tokenizer, lambda right, lora: right)
+    assert gates["adapter_off"] == gates["wrong_user"] == 1
+    exchange = {DOG.sentence: Fact(DOG.key, JOB.value).sentence, JOB.sentence: Fact(JOB.key, DOG.value).sentence}
+    gates = gates_of(tokenizer, lambda right, lora: exchange.get(right, DOG.sentence))
+    assert (gates["shuffled_values"], gates["intrusion"], gates["h2_greedy"], gates["abstain_known_slot"]) == (1, 1, 0, 0)
+
+
+def test_an_old_value_in_any_words_is_a_leak(tokenizer):
+    questions = Questions([JOB], "seed", "evaluation", VALUES)
+    case = Case("p", [JOB], questions, "mine", "theirs", [])
+    for answer, leaks in (("That dog is Biscuit, I think.", 1.0), (f"{DOG.key} is unknown to me.", 0.0)):
+        outcomes = Outcomes()
+        ask_changed(Scripted(tokenizer, lambda *_, answer=answer: answer), outcomes, "forget", [DOG], case, draws=2, seed=1)
+        gates = outcomes.gates({})
+        assert (gates["forget_emission"]["value"], gates["forget_abstain"]["value"]) == (leaks, 1 - leaks)
+
+
+def test_a_gate_is_passed_from_the_right_side():
+    outcomes = Outcomes()
+    for number in range(10):
+        outcomes.add("h2_greedy", str(number), number > 0)
+        outcomes.add("adapter_off", str(number), False)
+        outcomes.add("nouns_greedy", str(number), True)
+    gates = outcomes.gates({"h2_greedy": 0.95, "adapter_off": 0.0})
+    assert (gates["h2_greedy"]["value"], gates["h2_greedy"]["passed"]) == (0.9, False)
+    assert gates["adapter_off"]["passed"] and "threshold" not in gates["nouns_greedy"]
+
+
+def test_a_list_with_one_value_left_neither_repeats_it_nor_hangs():
+    seasons = [Fact(f"Your {relation}favorite season", "autumn") for relation in ("", "sister's ", "uncle's ")]
+    corrected = correct_facts([seasons], "evaluation", "seed", VALUES)[0]
+    assert len({fact.value for fact in corrected[:UPDATED]} | {"autumn"}) == UPDATED + 1
+    with pytest.raises(UserError, match=r"memory\.facts: there are too few values of type season"):
+        every = [Fact("Your age", season) for season in ("spring", "summer", "autumn", "winter")]
+        correct_facts([[Fact("Your favorite season", "none"), *every]], "evaluation", "seed", VALUES)
