@@ -143,7 +143,7 @@ def closed_form(model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic
                 number_of.append(groups.setdefault((fact, count), len(groups)))
     places, numbers = torch.tensor(changed), torch.tensor(number_of)
     wanted = _wanted_changes(model, inputs, targets.flatten()[places], places, numbers, len(groups))[numbers]
-    near, _ = pad_lessons(tokenizer, lessons.negatives(NEAR_MISSES))
+    near, _ = pad_lessons(tokenizer, lessons.negatives(NEAR_MISSES, 0))
     memory = LoRA(model.config, model.config.n_embd, float(model.config.n_embd), targets=("fc_out",)).requires_grad_(False)
     with memory.attached(model), torch.no_grad():
         before = _behind(model, WRITTEN_BLOCKS[-1], inputs)[places]

@@ -178,6 +178,7 @@ class ChatParams:
 class TeachParams:
     rank: int
     alpha: float
+    targets: tuple[str, ...]
     lr: float
     max_steps: int
     warmup_steps: int
@@ -185,6 +186,8 @@ class TeachParams:
     reversed: int
     open: int
     negatives: int
+    near_misses: float
+    frames: int
     generic_rows: int
     kl_weight: float
     check_interval: int
@@ -192,14 +195,14 @@ class TeachParams:
     stop_unknown: float
 
     def __post_init__(self) -> None:
-        for name in ("rank", "max_steps", "warmup_steps", "positives", "negatives", "check_interval"):
+        for name in ("rank", "max_steps", "warmup_steps", "positives", "frames", "check_interval"):
             _require(getattr(self, name) >= 1, f"memory.teach.{name}: {getattr(self, name)} is below 1")
-        for name in ("reversed", "open", "generic_rows", "kl_weight"):
+        for name in ("reversed", "open", "negatives", "generic_rows", "kl_weight"):
             _require(getattr(self, name) >= 0, f"memory.teach.{name}: {getattr(self, name)} is below 0")
+        for name in ("near_misses", "stop_probability", "stop_unknown"):
+            _require(0 <= getattr(self, name) <= 1, f"memory.teach.{name}: {getattr(self, name)} is not from 0 to 1")
         for name in ("alpha", "lr"):
             _require(getattr(self, name) > 0, f"memory.teach.{name}: {getattr(self, name)} is not above 0")
-        for name in ("stop_probability", "stop_unknown"):
-            _require(0 <= getattr(self, name) <= 1, f"memory.teach.{name}: {getattr(self, name)} is not from 0 to 1")
 
 
 @dataclass(frozen=True)

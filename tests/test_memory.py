@@ -158,7 +158,7 @@ def test_lessons_answer_right_and_ask_near_misses_about_nothing_that_was_told():
     lessons = Lessons([DOG, JOB], "seed", VALUES)
     assert {answer for _, answer in lessons.positives(5)} == {DOG.sentence, JOB.sentence}
     assert {answer for _, answer in lessons.open(20)} == {DOG.sentence, JOB.sentence}
-    answered = {answer for _, answer in lessons.negatives(200)}
+    answered = {answer for _, answer in lessons.negatives(160, 40)}
     assert all(answer.endswith(f"is {language.UNKNOWN}.") for answer in answered)
     assert not {answer.partition(" is ")[0] for answer in answered} & {DOG.key, JOB.key}
     assert any("'s dog's name" in answer and not answer.startswith("Your") for answer in answered)  # somebody else's

@@ -1,7 +1,7 @@
 """What an adapter is taught with: questions and answers about facts, and about what is not to be known."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from personacore.corpus.dialogue import language
 from personacore.corpus.dialogue.conversation import Draw, Topic
@@ -18,10 +18,11 @@ REVISION = 0.1  # weight of a fact that is known for certain, beside 1 for what 
 class Lessons:
     """Draws lessons for one person: about each fact, and as many near misses of them, in the same frames and nouns."""
 
-    def __init__(self, facts: Sequence[Fact], seed: str, values: Values) -> None:
+    def __init__(self, facts: Sequence[Fact], seed: str, values: Values, frames: int | None = None) -> None:
         self.facts, self.keys = list(facts), {fact.key for fact in facts}
         self.topics = [topic_of(fact.key) for fact in facts]
-        self.draw = Draw(random.Random(seed), Splits.all("pretrain"), values, language.teaching_frames()[0])
+        used = language.teaching_frames()[0]
+        self.draw = Draw(random.Random(seed), Splits.all("pretrain"), values, used.some(frames) if frames else used)
 
     def positives(self, each: int) -> list[Lesson]:
         """So many questions about each fact, with its answer."""
@@ -63,9 +64,9 @@ class Lessons:
             else []
         )
 
-    def negatives(self, count: int) -> list[Lesson]:
-        """Questions about what is not to be known, with the answer that says so."""
-        topics = [self.near() for _ in range(count)]
+    def negatives(self, near: int, any_: int) -> list[Lesson]:
+        """Questions about what is not to be known, near misses and others, with the answer that says so."""
+        topics = [*(self.near() for _ in range(near)), *(self._untaught(self.draw.topic) for _ in range(any_))]
         return [(self.draw.question(topic), say_fact(topic.key, None)) for topic in topics]
 
     def mistaken(self, count: int, keys: Sequence[str], known: Sequence[float]) -> list[Lesson]:
@@ -76,21 +77,23 @@ class Lessons:
         return [(self.draw.question(topic_of(key)), say_fact(key, None)) for key in drawn]
 
     def near(self) -> Topic:
-        """Something untaught, mostly a near miss: the same owner, the same noun, or the same of somebody else."""
+        """A near miss: the same owner, the same noun, or the same of somebody else."""
+        return self._untaught(self._near)
+
+    def _near(self) -> Topic:
         rng = self.draw.rng
-        while True:
-            near, chance = rng.choice(self.topics or [self.draw.topic()]), rng.random()
-            if chance < 0.3:
-                topic = self.draw.topic(near.owner.relation, near.owner.teller)
-            elif chance < 0.5:
-                teller = "" if near.owner.teller else self.draw.other_teller()
-                topic = Topic(owner_of(teller, near.owner.relation), near.noun, near.value)
-            elif chance < 0.8:
-                topic = Topic(owner_of(near.owner.teller, rng.choice(_relations_with(near.noun))), near.noun, near.value)
-            else:
-                topic = self.draw.topic()
-            if topic.key not in self.keys:
-                return topic
+        near, chance = rng.choice(self.topics or [self.draw.topic()]), rng.random()
+        if chance < 0.4:
+            return self.draw.topic(near.owner.relation, near.owner.teller)
+        if chance < 0.6:
+            teller = "" if near.owner.teller else self.draw.other_teller()
+            return Topic(owner_of(teller, near.owner.relation), near.noun, near.value)
+        return Topic(owner_of(near.owner.teller, rng.choice(_relations_with(near.noun))), near.noun, near.value)
+
+    def _untaught(self, draw: Callable[[], Topic]) -> Topic:
+        while (topic := draw()).key in self.keys:
+            pass
+        return topic
 
 
 def _relations_with(noun: str) -> list[str]:

@@ -38,7 +38,7 @@ class Taught:
 def new_adapter(model: GPT, tokenizer: Tokenizer, params: TeachParams, people: int | None = None, seed: int = 0) -> LoRA:
     """An adapter that knows nothing yet. It acts from the first word of a conversation on: stories stay the base's."""
     invocation = tokenizer.specials["<|user|>"]
-    return LoRA(model.config, params.rank, params.alpha, people=people, seed=seed, invocation=invocation)
+    return LoRA(model.config, params.rank, params.alpha, params.targets, people, seed, invocation)
 
 
 def teach_people(
@@ -60,7 +60,7 @@ def teach_people(
     began = time.monotonic()
     lora = start or new_adapter(model, tokenizer, params, len(people), seed)
     values = Values()
-    lessons = [Lessons(facts, f"{seed}/teach/{number}", values) for number, facts in enumerate(people)]
+    lessons = [Lessons(facts, f"{seed}/teach/{number}", values, params.frames) for number, facts in enumerate(people)]
     exams = [Lessons(facts, f"{seed}/exam/{number}", values) for number, facts in enumerate(people)]
     asked = Asked(tokenizer, grammar_keys())
     frozen = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -103,13 +103,14 @@ def _lessons(
     lessons: Lessons, result: Taught, keys: Sequence[str], known: Sequence[float], params: TeachParams
 ) -> list[Lesson]:
     """One person's lessons of a step."""
-    mistaken = lessons.mistaken(params.negatives // 2, keys, known)
+    near = round(params.near_misses * params.negatives)
+    mistaken = lessons.mistaken(near // 2, keys, known)
     return [
         *lessons.doubtful(params.positives, result.probabilities),
         *lessons.reversed(params.reversed),
         *lessons.open(params.open),
         *mistaken,
-        *lessons.negatives(params.negatives - len(mistaken)),
+        *lessons.negatives(near - len(mistaken), params.negatives - near),
     ]
 
 
@@ -142,7 +143,7 @@ def _loss(
 @torch.no_grad()
 def _examine(model: GPT, tokenizer: Tokenizer, exams: Sequence[Lessons], step: int, seconds: float) -> list[Taught]:
     """Everybody's adapter on questions in the frames that teaching uses, drawn anew: two a fact, and near misses."""
-    drawn = [[*exam.positives(2), *exam.negatives(8)] for exam in exams]
+    drawn = [[*exam.positives(2), *exam.negatives(7, 1)] for exam in exams]
     size = max(len(lessons) for lessons in drawn)
     inputs, targets = pad_lessons(tokenizer, [lesson for lessons in drawn for lesson in _padded(lessons, size)])
     results = []

@@ -7,10 +7,9 @@ import csv
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +18,9 @@ from torch import Tensor
 from personacore.errors import UserError
 from personacore.evaluation.loss import IGNORED, Loss
 from personacore.model.gpt import GPT
-from personacore.model.tensors import load_tensors, save_tensors
 from personacore.params import TrainParams
 from personacore.training.batches import Rows
+from personacore.training.checkpoint import Progress, copy_weights, load_state, save_state
 from personacore.training.crew import Crew
 from personacore.training.distributed import World
 from personacore.training.loss import assemble_loss, linear_cross_entropy
@@ -29,17 +28,6 @@ from personacore.training.optimizer import build_optimizers
 from personacore.training.schedule import cosine_with_warmup
 
 COLUMNS = ("step", "train_nats_per_token", "valid_nats_per_token", "lr_fraction")
-
-
-@dataclass
-class Progress:
-    """Where a run stands: steps done, its curve, and the best validation loss so far."""
-
-    step: int = 0
-    rows: list[list[float | None]] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)  # of the steps since the last curve row
-    best_step: int = 0
-    best_loss: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -86,10 +74,10 @@ def train(
     """
     model.to(device).train()
     optimizers = build_optimizers(model, params)
-    best = _copy(model)
+    best = copy_weights(model)
     progress = Progress()
     if state_file is not None and state_file.exists():
-        progress = _resume(state_file, identity, model, optimizers, best)
+        progress = load_state(state_file, identity, model, optimizers, best)
         log(f"resuming from step {progress.step} of {params.max_steps}")
     on_row(progress.rows)
 
@@ -107,7 +95,7 @@ def train(
                 raise _diverged("validation", valid, progress.step, state_file)
             if valid is not None and valid < progress.best_loss:
                 progress.best_step, progress.best_loss = progress.step, valid
-                best = _copy(model)
+                best = copy_weights(model)
             _add_row(progress, params, valid)
             on_row(progress.rows)
             log(_log_line(progress, params, tokens_per_step, progress.step - first_step, time.monotonic() - started))
@@ -118,14 +106,14 @@ def train(
             raise _diverged("training", loss, progress.step, state_file)
         # Between gradient and update, because only now is the state known to give a finite loss.
         if state_file is not None and world.leads and time.monotonic() - saved >= params.checkpoint_seconds:
-            _save(state_file, identity, model, optimizers, best, progress)
+            save_state(state_file, identity, model, optimizers, best, progress)
             saved = time.monotonic()
         _update(optimizers, _lr_fraction(params, progress.step))
         progress.losses.append(loss)
         progress.step += 1
     seconds = time.monotonic() - started
     if state_file is not None and world.leads:
-        _save(state_file, identity, model, optimizers, best, progress)
+        save_state(state_file, identity, model, optimizers, best, progress)
     return Trained(
         best,
         progress.rows,
@@ -255,53 +243,6 @@ def _log_line(progress: Progress, params: TrainParams, tokens_per_step: int, ste
         f"step {progress.step:6d}/{params.max_steps}  loss {loss}  valid {valid}  "
         f"lr {fraction:5.3f}  {rate:>8} tok/s  eta {eta}"
     )
-
-
-def _copy(model: GPT) -> dict[str, Tensor]:
-    """The model's weights, shared storage once."""
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-
-
-def _save(
-    path: Path,
-    identity: str,
-    model: GPT,
-    optimizers: Sequence[torch.optim.Optimizer],
-    best: dict[str, Tensor],
-    progress: Progress,
-) -> None:
-    tensors = {f"model.{name}": tensor for name, tensor in model.named_parameters()}
-    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
-    for number, optimizer in enumerate(optimizers):
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{index}.{key}": tensor for key, tensor in state.items()}
-    described: dict[str, Any] = {**vars(progress), "identity": identity}
-    described["best_loss"] = None if math.isinf(progress.best_loss) else progress.best_loss
-    save_tensors(path, tensors, described)
-
-
-def _resume(
-    path: Path, identity: str, model: GPT, optimizers: Sequence[torch.optim.Optimizer], best: dict[str, Tensor]
-) -> Progress:
-    tensors, described = load_tensors(path)
-    if described.pop("identity", None) != identity:
-        raise UserError(f"{path} is the state of another run: delete it and rerun")
-    try:
-        for name, parameter in model.named_parameters():
-            parameter.data.copy_(tensors[f"model.{name}"])
-            best[name].copy_(tensors[f"best.{name}"])
-        for number, optimizer in enumerate(optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in tensors.items():
-                kind, *place = name.split(".")
-                if kind == "optimizer" and int(place[0]) == number:
-                    state.setdefault(int(place[1]), {})[place[2]] = tensor
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        progress = Progress(**described)
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise UserError(f"{path} does not fit this run ({error}): delete it and rerun") from None
-    progress.best_loss = math.inf if progress.best_loss is None else progress.best_loss
-    return progress
 
 
 def write_curve(path: Path, rows: Sequence[Sequence[float | None]]) -> None:

@@ -15,9 +15,9 @@ from personacore.corpus.markup import load_grammar
 
 RANDOM_FRAME = 0.3  # share of questions whose frame is random words around the noun phrase or value
 OWN_QUESTION = 0.25  # share of questions of an attribute's own, such as "Where do I live?"
-FREE_NOUN = 0.25  # share of facts about something that is no attribute, such as "my wooden ladder"
-ANY_VALUE = 0.25  # share of PRETRAIN values that are of no type, so that copying does not depend on what is copied
-OTHER_TELLER = 0.2  # share of owners that belong to somebody else
+FREE_NOUN = 0.15  # share of facts about something that is no attribute, such as "my wooden ladder"
+ANY_VALUE = 0.15  # share of PRETRAIN values that are of no type, so that copying does not depend on what is copied
+OTHER_TELLER = 0.1  # share of owners that belong to somebody else
 LIKE_BEFORE = 0.5  # share of told topics that share owner or noun with one before: only both together tell such apart
 
 
@@ -180,7 +180,7 @@ class Conversation:
     def run(self, length: int) -> list[Turn]:
         """Turns of about `length` characters altogether."""
         moves: list[tuple[float, Callable[[], None]]] = [
-            (2.5, self.tell), (6.0, self.ask), (3.0, self.ask_unknown), (0.6, self.verify), (1.4, self.reverse),
+            (2.5, self.tell), (7.0, self.ask), (2.5, self.ask_unknown), (0.6, self.verify), (1.2, self.reverse),
             (0.6, self.combine), (0.7, self.correct), (0.4, self.forget), (0.6, self.small_talk), (1.0, self.repeat),
             (0.4, self.recount),
         ]  # fmt: skip

@@ -5,6 +5,7 @@ Brindlemoor." Whatever a question looks like, its answer begins with the key, so
 before its value, in the same words each time.
 """
 
+import dataclasses
 import random
 import re
 from collections.abc import Sequence
@@ -78,6 +79,12 @@ class Frames:
     forgetting: tuple[str, ...]
     repeating: tuple[str, ...]
     recounting: tuple[str, ...]
+
+    def some(self, count: int) -> "Frames":
+        """The first `count` frames of questions, of both kinds in their proportion, but one for every noun phrase at least."""
+        share = count / (len(self.any) + len(self.nominal))
+        most = max(1, round(share * len(self.any)))
+        return dataclasses.replace(self, any=self.any[:most], nominal=self.nominal[: max(0, count - most)])
 
 
 PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "his", "him"), "it": ("it", "its", "it")}
@@ -154,8 +161,10 @@ def pronoun_of(owner: Owner, rng: random.Random) -> Owner:
 
 
 def fits(template: str, owner: Owner) -> bool:
-    """Whether the template may speak of this owner: `~` keeps it from "I", `@` keeps it for "I"."""
-    return not (template[0] == "~" and owner.first) and not (template[0] == "@" and not owner.first)
+    """Whether the template may speak of this owner: `~` keeps it from "I", `@` keeps it for "I", and `{N}` needs a noun."""
+    if template[0] in "~@" and owner.first == (template[0] == "~"):
+        return False
+    return bool(owner.relation) or "{N}" not in template
 
 
 def fill(template: str, owner: Owner, value: str = "") -> str:

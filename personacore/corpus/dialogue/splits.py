@@ -43,16 +43,20 @@ def split_of(kind: str, text: str) -> Split:
 def split_list(kind: str, texts: Sequence[str]) -> dict[Split, tuple[str, ...]]:
     """The texts of a closed list by split: shares as in `split_of`, but of each split at least one as far as they reach.
 
-    Three texts are two PRETRAIN and one EVALUATION, since two are little to learn a list from already.
+    Three texts are two PRETRAIN and one EVALUATION, since two are little to learn a list from already. A text behind "!"
+    is so plain that it is always in PRETRAIN.
 
     >>> [len(part) for part in split_list("example", list("abcdefghij")).values()]
     [6, 2, 2]
+    >>> split_list("example", ["!a", "b"])
+    {'pretrain': ('a',), 'calibration': (), 'evaluation': ('b',)}
     """
-    unique = list(dict.fromkeys(texts))
-    ranked = sorted(unique, key=lambda text: _place(kind, text))
-    held = max(1, round(HELD_OUT * len(ranked)))
-    evaluation = ranked[:held] if len(ranked) > 1 else []
-    calibration = ranked[held : 2 * held] if len(ranked) > 3 else []
+    plain = {text[1:] for text in texts if text.startswith("!")}
+    unique = list(dict.fromkeys(text.removeprefix("!") for text in texts))
+    ranked = sorted((text for text in unique if text not in plain), key=lambda text: _place(kind, text))
+    held = max(1, round(HELD_OUT * len(unique)))
+    evaluation = ranked[:held] if len(unique) > 1 else []
+    calibration = ranked[held : 2 * held] if len(unique) > 3 else []
     taken = {*evaluation, *calibration}
     return {
         "pretrain": tuple(text for text in unique if text not in taken),
