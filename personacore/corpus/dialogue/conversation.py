@@ -13,10 +13,10 @@ from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
 from personacore.corpus.markup import load_grammar
 
-RANDOM_FRAME = 0.3  # share of questions whose frame is random words around the noun phrase or value
+RANDOM_FRAME = 0.35  # share of questions whose frame is random words around the noun phrase or value
 OWN_QUESTION = 0.25  # share of questions of an attribute's own, such as "Where do I live?"
 FREE_NOUN = 0.15  # share of facts about something that is no attribute, such as "my wooden ladder"
-ANY_VALUE = 0.15  # share of PRETRAIN values that are of no type, so that copying does not depend on what is copied
+ANY_VALUE = 0.25  # share of PRETRAIN values that are of no type, so that copying does not depend on what is copied
 OTHER_TELLER = 0.1  # share of owners that belong to somebody else
 LIKE_BEFORE = 0.5  # share of told topics that share owner or noun with one before: only both together tell such apart
 
