@@ -1,10 +1,8 @@
-"""Ask what was taught, in a process of its own: metrics/recall.json, plots/{recall,sessions,moved}.csv and data/recall."""
+"""Ask what was taught, in a process of its own: metrics/recall.json, plots/{recall,sessions}.csv and data/recall."""
 
 import json
 import os
 from pathlib import Path
-
-import numpy as np
 
 from personacore.corpus.dialogue.files import read_conversations
 from personacore.corpus.dialogue.values import Values
@@ -16,8 +14,7 @@ from personacore.memory.facts import Fact
 from personacore.memory.people import UPDATED, Questions, in_context
 from personacore.memory.recall import Asker, Case, Outcomes, ask_changed, ask_handwritten, ask_in_context, ask_taught, drift
 from personacore.memory.sessions import FOLDER, ask_sessions
-from personacore.model.adapter import load_adapter
-from personacore.model.lora import LoRA
+from personacore.model.adapter import Adapter, load_adapter
 from personacore.params import load_params
 from personacore.reporting.tables import write_csv
 from personacore.stage import Speed, run_stage
@@ -37,14 +34,14 @@ def main(speed: Speed) -> None:
     people = {kind: [[Fact(*pair) for pair in facts] for facts in who] for kind, who in told.items()}
     asker, outcomes = Asker(model, tokenizer), Outcomes()
 
-    def load(file: Path) -> LoRA:
+    def load(file: Path) -> Adapter:
         return load_adapter(file, sha256["model.safetensors"], sha256["tokenizer.json"])[0]
 
     def case(kind: str, number: int, place: int) -> Case:
-        loras = [load(MEMORY / kind / f"{number}_{who}.safetensors") for who in (place, (place + 1) % len(people[kind]))]
+        memories = [load(MEMORY / kind / f"{number}_{who}.safetensors") for who in (place, (place + 1) % len(people[kind]))]
         facts, others = people[kind][place], people[kind][(place + 1) % len(people[kind])]
         questions = Questions(facts, f"{seed}/{kind}/{number}/{place}", "evaluation", values)
-        return Case(f"{kind} {place}", facts, questions, loras[0], loras[1], others)
+        return Case(f"{kind} {place}", facts, questions, memories[0], memories[1], others)
 
     ask_in_context(asker, outcomes, in_context(CONTEXTS, f"{seed}/context", values, asker.fits))
     for number in range(memory.seeds):
@@ -64,10 +61,8 @@ def main(speed: Speed) -> None:
 
     stories = split_documents(open_tokens(VALID_TOKENS), tokenizer.end_of_text, DRIFT_DOCUMENTS)
     talks = read_conversations(EVALUATION)[:DRIFT_DOCUMENTS]
-    loras = [case("taught", 0, place).lora for place in range(min(DRIFT_PEOPLE, len(people["taught"])))]
-    shares = [(name, float(np.mean([lora.moved(model)[name] for lora in loras]))) for name in loras[0].pairs()]
-    write_csv("plots/moved.csv", ("projection", "share"), shares)
-    gates = outcomes.gates(memory.gates) | transfer | drift(model, tokenizer, loras, stories, talks, memory.gates)
+    memories = [case("taught", 0, place).memory for place in range(min(DRIFT_PEOPLE, len(people["taught"])))]
+    gates = outcomes.gates(memory.gates) | transfer | drift(model, tokenizer, memories, stories, talks, memory.gates)
     write_json("metrics/recall.json", gates)
     table = [[name, *(gate.get(column, "") for column in COLUMNS)] for name, gate in gates.items()]
     write_csv("plots/recall.csv", ("gate", *COLUMNS), table)

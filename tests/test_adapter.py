@@ -8,8 +8,9 @@ import torch
 from personacore.errors import UserError
 from personacore.model import tensors as tensors_module
 from personacore.model.adapter import load_adapter, save_adapter
+from personacore.model.rows import Rows, hash_of
 from personacore.model.tensors import load_tensors, save_tensors
-from tests.toys import TOY, assert_same_bits, logits_of, state_of, taught, toy_model, toy_tokens
+from tests.toys import TOY, assert_same_bits, logits_of, randomized, state_of, taught, toy_model, toy_tokens
 
 BASE, TOKENIZER = "ba5e" * 16, "70ce" * 16
 HASHES = {"base_sha256": BASE, "tokenizer_sha256": TOKENIZER}
@@ -43,6 +44,7 @@ def test_a_memory_comes_back_to_the_bit_with_its_origin(tmp_path):
         "facts": 12,
         "schema": 1,
         "kind": "memory",
+        "written_as": "lora",
         "rank": 5,
         "alpha": 0.1,
         "targets": ["v_proj", "fc_in"],
@@ -137,6 +139,9 @@ def test_a_memory_cut_anywhere_is_refused_with_advice_that_does_not_lose_it(tmp_
 @pytest.mark.parametrize(
     "change",
     [
+        {"written_as": "poetry"},
+        {"written_as": None},
+        {"written_as": "rows"},
         {"rank": 0},
         {"rank": 2.5},
         {"rank": "3"},
@@ -174,3 +179,42 @@ def test_tensors_that_do_not_fit_the_description_are_refused_by_name(tmp_path):
     for bad in (float("nan"), float("inf")):
         rewrite(path, tensors | {name: torch.full((3, 8), bad)})
         assert_refused(path, f"tensor {name} is not finite")
+
+
+def toy_rows() -> Rows:
+    return randomized(Rows(TOY.n_embd, 0, 1, 2, 3, {hash_of((4, 5)): 2, hash_of((6,)): 3}))
+
+
+def test_rows_come_back_to_the_bit_with_their_origin(tmp_path):
+    path, rows = tmp_path / "me", toy_rows()
+    save_adapter(path, rows, {**HASHES, "facts": 2})
+    found, description = load_adapter(path, BASE, TOKENIZER)
+    assert found.spans == rows.spans and description["facts"] == 2 and description["written_as"] == "rows"
+    assert torch.equal(found.vectors, rows.vectors)
+    save_adapter(tmp_path / "again", found, description)
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("change", [
+    {"width": 0}, {"width": "8"}, {"block": -1}, {"sign": None}, {"end": 1.5},
+])  # fmt: skip
+def test_a_description_of_no_possible_rows_is_refused(tmp_path, change):
+    save_adapter(tmp_path / "me", toy_rows(), HASHES)
+    tensors, described = load_tensors(tmp_path / "me")
+    save_tensors(tmp_path / "me", tensors, {key: value for key, value in (described | change).items() if value is not None})
+    assert_refused(tmp_path / "me", "no adapter is like this", "restore a copy of it")
+
+
+@pytest.mark.parametrize("name, tensor, words", [
+    ("lengths", torch.tensor([2, 4]), "vectors is (5, 8) where (6, 8) is expected"),
+    ("lengths", torch.tensor([5, 0]), "one row or more"),
+    ("lengths", torch.tensor([5]), "no adapter is like this"),
+    ("keys", torch.tensor([7, 7]), "is expected"),
+    ("keys", torch.zeros(2, 2, dtype=torch.int64), "no adapter is like this"),
+    ("vectors", torch.full((5, 8), float("nan")), "vectors is not finite"),
+])  # fmt: skip
+def test_rows_that_do_not_fit_their_keys_are_refused(tmp_path, name, tensor, words):
+    save_adapter(tmp_path / "me", toy_rows(), HASHES)
+    tensors, described = load_tensors(tmp_path / "me")
+    save_tensors(tmp_path / "me", tensors | {name: tensor}, described)
+    assert_refused(tmp_path / "me", words)

@@ -9,6 +9,7 @@ import pytest
 import personacore
 from personacore.app import cli
 from personacore.export.slim import export_slim
+from personacore.memory.facts import Fact
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer
@@ -171,3 +172,16 @@ def test_the_version_is_that_of_the_package(capsys):
         cli.main(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith("personacore ")
+
+
+def test_a_listing_says_how_many_facts_it_cannot_list(monkeypatch, capsys, tmp_path):
+    class Stub:
+        path, count = tmp_path / "me.safetensors", 3
+
+        def known(self):
+            return [Fact("Your dog's name", "Biscuit")]
+
+    monkeypatch.setattr(cli, "_open_memory", lambda arguments: Stub())
+    assert cli.main(["memory", "list"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Your dog's name is Biscuit." and said[1].startswith("And 2 more")

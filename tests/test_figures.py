@@ -39,12 +39,10 @@ SESSIONS = pd.DataFrame(
 )
 TEACHING = pd.DataFrame(
     {
-        "taught": ["taught 0"] * 4 + ["updated 0"] * 2,
-        "person": [0, 1, 0, 1, 0, 0],
-        "step": [15, 15, 30, 30, 15, 30],
-        "mean_probability": [0.1, 0.2, 0.9, 0.95, 0.5, 0.99],
-        "least_probability": [0.0, 0.01, 0.7, 0.8, 0.2, 0.97],
-        "unknown_probability": [0.9, 0.95, 0.97, 0.99, 0.98, 0.99],
+        "person": [0, 0, 0, 0, 1, 1],
+        "fact": [0, 0, 1, 1, 0, 0],
+        "step": [1, 2, 1, 2, 1, 2],
+        "probability": [0.1, 0.9, 0.0, 0.5, 0.2, 1.0],
     }
 )
 FIGURES = {

@@ -17,15 +17,15 @@ from personacore.evaluation.conversations import conversation_loss
 from personacore.evaluation.loss import IGNORED
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_answer, encode_prompt, encode_question, encode_row
-from personacore.memory import inventory
 from personacore.memory import memory as memory_module
 from personacore.memory.converse import set_apart
-from personacore.memory.facts import Fact, plain_question, read_facts, topic_of
-from personacore.memory.inventory import Known
+from personacore.memory.facts import Fact, read_facts, topic_of
 from personacore.memory.lessons import MOST_POSITIVES, Lessons
 from personacore.memory.memory import Memory
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
-from personacore.memory.teach import teach_people
+from personacore.memory.teach import new_adapter, teach_people
+from personacore.memory.write import STEPS, erase, key_hashes, new_rows, write_facts
+from personacore.model.adapter import save_adapter
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.params import load_params
 from personacore.tokenizer.bpe import Tokenizer
@@ -61,8 +61,8 @@ def generic(tokenizer) -> torch.Tensor:
 
 
 @pytest.fixture
-def memory(model, tokenizer, generic, tmp_path) -> Memory:
-    return Memory(model, tokenizer, QUICK, generic, SHA256, tmp_path / "me.safetensors")
+def memory(model, tokenizer, tmp_path) -> Memory:
+    return Memory(model, tokenizer, SHA256, tmp_path / "me.safetensors")
 
 
 def probabilities(model: GPT, tokenizer: Tokenizer, facts: list[Fact]) -> torch.Tensor:
@@ -217,6 +217,24 @@ def test_teaching_stops_as_soon_as_it_is_sure(model, tokenizer, generic):
     assert seen == [10] and results[0].steps == 10
 
 
+def test_a_written_fact_becomes_likely_in_phrasings_it_was_not_written_with(model, tokenizer):
+    plain, steps = probabilities(model, tokenizer, [DOG, JOB]), []
+    rows, sure = write_facts(
+        model, tokenizer, new_rows(model, tokenizer), [DOG], "seed", lambda step, p: steps.append((step, p))
+    )
+    with rows.attached(model):
+        written = probabilities(model, tokenizer, [DOG, JOB])
+    assert written[0] > 10 * plain[0] and torch.equal(written[1], plain[1])
+    assert [step for step, _ in steps] == list(range(1, STEPS + 1)) and steps[-1][1] > steps[0][1] and len(sure) == 1
+    assert torch.equal(probabilities(model, tokenizer, [DOG, JOB]), plain)
+
+
+def test_an_erased_fact_leaves_the_other_to_the_bit(model, tokenizer):
+    new = new_rows(model, tokenizer)
+    both, alone = (write_facts(model, tokenizer, new, facts, "seed")[0] for facts in ([DOG, JOB], [JOB]))
+    assert torch.equal(erase(both, tokenizer, DOG.key).vectors, alone.vectors)
+
+
 # A memory in a file
 
 
@@ -229,13 +247,7 @@ def said(monkeypatch, replies: dict[str, str]) -> list[list[int]]:
         texts = [tokenizer.decode(ids[2:-2]) for ids in given]
         return [replies.get(text, "I am glad.") for text in texts]
 
-    def listed(model, tokenizer, keys, confidence):
-        said = [fact for key in dict.fromkeys(keys) for fact in read_facts(replies.get(plain_question(key), "")) or []]
-        return [Known(fact, 1.0) for fact in said]
-
     monkeypatch.setattr(memory_module, "answers", reply)
-    monkeypatch.setattr(inventory, "answers", reply)
-    monkeypatch.setattr(inventory, "take_inventory", listed)
     return prompts
 
 
@@ -257,36 +269,45 @@ def test_a_question_that_would_push_the_conversation_out_of_the_block_is_refused
         memory.ask("where " * 100)
 
 
-def test_two_that_teach_one_file_at_once_do_not_undo_each_other(memory, model, tokenizer, generic, monkeypatch):
+def test_two_that_teach_one_file_at_once_do_not_undo_each_other(memory, model, tokenizer, monkeypatch):
     said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence, "I am a baker.": JOB.sentence})
-    other = Memory(model, tokenizer, QUICK, generic, SHA256, memory.path)
+    other = Memory(model, tokenizer, SHA256, memory.path)
     memory.teach("My dog is called Biscuit.")
     saved = memory.path.read_bytes()
     with pytest.raises(UserError, match="changed by another program meanwhile"):
         other.teach("I am a baker.")
     assert memory.path.read_bytes() == saved
-    assert Memory(model, tokenizer, QUICK, generic, SHA256, memory.path).teach("I am a baker.").understood
+    assert Memory(model, tokenizer, SHA256, memory.path).teach("I am a baker.").understood
 
 
-def test_what_could_not_be_read_out_before_a_lesson_is_counted_as_lost(memory, monkeypatch):
+def test_what_is_told_again_replaces_what_was_told_before(memory, monkeypatch):
     said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence, "I am a baker.": JOB.sentence})
-    assert memory.teach("My dog is called Biscuit.").lost == 0
-    assert memory.teach("I am a baker.").lost == 1  # the read-out finds no dog
-    said(monkeypatch, {"My age is 34.": "Your age is 34.", plain_question(DOG.key): DOG.sentence})
-    told = memory.teach("My age is 34.")
-    assert told.lost == 0 and all(each.fact == DOG for each in told.doubtful)
+    memory.teach("My dog is called Biscuit.")
+    memory.teach("I am a baker.")
+    (first, *_), job = memory.rows.spans, memory.rows.of(key_hashes(memory.tokenizer, JOB.key)[0])
+    before = memory.rows.of(first)
+    said(monkeypatch, {"My dog is called Rex.": "Your dog's name is Rex."})
+    memory.teach("My dog is called Rex.")
+    assert memory.count == 2 and not torch.equal(memory.rows.of(first), before)
+    assert torch.equal(memory.rows.of(key_hashes(memory.tokenizer, JOB.key)[0]), job)
 
 
-def test_a_taught_memory_is_saved_for_its_owner_only_and_opens_again(memory, tokenizer, monkeypatch, generic):
+def test_a_low_rank_adapter_is_no_memory_to_go_on_with(memory, model, tokenizer):
+    lora = new_adapter(model, tokenizer, QUICK)
+    save_adapter(memory.path, lora, {**memory.identity, "facts": 1})
+    with pytest.raises(UserError, match="is a low-rank adapter"):
+        Memory(model, tokenizer, SHA256, memory.path)
+
+
+def test_a_taught_memory_is_saved_for_its_owner_only_and_opens_again(memory, tokenizer, monkeypatch):
     said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence})
     lesson = memory.teach("My dog is called Biscuit.")
     assert [learned.fact for learned in lesson.learned] == [DOG] and lesson.understood
     assert memory.path.stat().st_mode & 0o777 == 0o600
     assert b"Biscuit" not in memory.path.read_bytes()
-    again = Memory(memory.model, tokenizer, QUICK, generic, SHA256, memory.path)
+    again = Memory(memory.model, tokenizer, SHA256, memory.path)
     assert again.count == 1
-    for name, parameter in memory.lora.named_parameters():
-        assert torch.equal(parameter, dict(again.lora.named_parameters())[name])
+    assert again.rows.spans == memory.rows.spans and torch.equal(again.rows.vectors, memory.rows.vectors)
 
 
 @pytest.mark.parametrize("reply", ["I am glad.", "Your dog's name is Rex.", "Your dog's name is unknown to me."])
@@ -320,10 +341,11 @@ def test_to_forget_something_unknown_or_unclear_is_said_in_one_line(memory, monk
         memory.teach("  ")
 
 
-def test_forgetting_the_only_fact_leaves_an_adapter_that_changes_nothing(memory, model, tokenizer, monkeypatch):
+def test_forgetting_the_only_fact_leaves_a_memory_that_changes_nothing(memory, model, tokenizer, monkeypatch):
     plain = probabilities(model, tokenizer, [DOG])
     said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence, "What is my dog's name?": DOG.sentence})
     memory.teach("My dog is called Biscuit.")
     assert memory.forget("my dog's name") == Fact(DOG.key, None)
-    with memory.lora.attached(model):
+    assert memory.count == 0
+    with memory.rows.attached(model):
         assert torch.equal(probabilities(model, tokenizer, [DOG]), plain)

@@ -1,7 +1,6 @@
 """The whole promise, each step in a process of its own, on the model that `dvc repro` exported here; skipped before that."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +14,6 @@ EXPORT = ROOT / "data" / "export" / "chat"
 LARGE = 1_000_000  # bytes; the smoke profile's model learns nothing
 
 pytestmark = [
-    pytest.mark.timeout(400),  # several lessons, of half a minute each
     pytest.mark.skipif(
         not (EXPORT / "config.json").exists() or (EXPORT / "model.safetensors").stat().st_size < LARGE,
         reason="needs data/export/chat: run `dvc repro export` first",
@@ -37,9 +35,7 @@ def run(tmp_path):
     return command
 
 
-TOLD = "My sister is named Ottoline and she lives in Brindlemoor."
-CALLED, NAME = "My sister is called Ottoline and she lives in Brindlemoor.", "Your sister's name is Ottoline."
-MISSED = "the split holds 'is called' out, so the model has never met it; ends when that wording is moved to PRETRAIN"
+TOLD = "My sister is called Ottoline and she lives in Brindlemoor."
 
 
 def test_what_is_told_is_known_to_a_new_process_until_the_file_is_deleted(run, tmp_path):
@@ -68,10 +64,9 @@ def test_nothing_else_is_known_then_and_corrections_and_forgetting_hold(run):
     assert "unknown to me" in run("ask", "Where does my sister live?")
 
 
-@pytest.mark.xfail(reason=MISSED, strict=False)
-@pytest.mark.parametrize("told, fact", [("My dog is called Biscuit.", "Your dog's name is Biscuit."), (CALLED, NAME)])
-def test_a_name_that_something_is_called_is_read(run, told, fact):
-    assert fact in run("teach", told)
+def test_a_pet_is_called_what_it_is_called(run):
+    assert "Your dog's name is Biscuit." in run("teach", "My dog is called Biscuit.")
+    assert run("ask", "What is my dog's name?") == "Your dog's name is Biscuit."
 
 
 def test_what_is_no_statement_is_not_understood(run, tmp_path):
@@ -79,7 +74,8 @@ def test_what_is_no_statement_is_not_understood(run, tmp_path):
     assert not (tmp_path / "personacore" / "me.safetensors").exists()
 
 
-def test_a_teach_that_is_killed_leaves_the_old_memory_whole(run, tmp_path):
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 2.0, 2.5, 3.0])
+def test_a_teach_that_is_killed_leaves_the_old_memory_or_the_new_one_whole(run, tmp_path, seconds):
     run("teach", TOLD)
     file = tmp_path / "personacore" / "me.safetensors"
     before = file.read_bytes()
@@ -87,10 +83,11 @@ def test_a_teach_that_is_killed_leaves_the_old_memory_whole(run, tmp_path):
     process = subprocess.Popen(
         words, cwd=ROOT, env=os.environ | {"XDG_DATA_HOME": str(tmp_path)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    time.sleep(7)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert file.read_bytes() == before
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+    if file.read_bytes() != before:  # it was done already
+        assert run("ask", "Where does my brother live?") == "Your brother's town is Wexmouth."
     assert run("ask", "Where does my sister live?") == "Your sister's town is Brindlemoor."
 
 

@@ -1,8 +1,5 @@
 """Reading a memory out, and sessions that have nothing else to go by."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -10,36 +7,35 @@ from torch.nn import functional
 from personacore.corpus.dialogue import language
 from personacore.corpus.dialogue.values import Values
 from personacore.evaluation.loss import IGNORED
-from personacore.memory import sessions
+from personacore.memory import sessions, write
 from personacore.memory.facts import Fact, plain_question
-from personacore.memory.inventory import grammar_keys, take_inventory
+from personacore.memory.inventory import grammar_keys, listed
 from personacore.memory.people import Questions, draw_sessions
 from personacore.memory.recall import Asker, Outcomes
 from personacore.memory.scoring import pad_lessons
-from personacore.memory.teach import Taught
+from personacore.memory.write import new_rows, write_facts
 from personacore.model.gpt import GPT, GPTConfig
-from personacore.model.lora import LoRA
-from personacore.params import load_params
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 
-PARAMS = load_params(Path(__file__).parent.parent / "params.yaml").memory.teach
 DOG = Fact("Your dog's name", "Biscuit")
 LOST = Fact("Your job", language.FORGOTTEN)
+TOWN = Fact("Your town", "Wexmouth")
 UNTOLD = ["Your dog's age", "Your cat's name", "Your town", "Your age"]
 KEYS = [DOG.key, LOST.key, *UNTOLD]
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    text = " ".join([plain_question(key) + " " + language.say_fact(key, None) for key in KEYS] + [DOG.sentence, LOST.sentence])
+    said = [language.say_fact(key, None) for key in KEYS] + [fact.sentence for fact in (DOG, LOST, TOWN)]
+    text = " ".join([*map(plain_question, KEYS), *said])
     return Tokenizer(train_merges(count_words([text]), 300))
 
 
 @pytest.fixture(scope="module")
 def model(tokenizer) -> GPT:
     """A tiny model that answers plain questions about six keys: one known, one forgotten, four unknown."""
-    model = GPT(GPTConfig(tokenizer.vocab_size, n_layer=1, n_head=2, n_embd=32, block_size=128))
+    model = GPT(GPTConfig(tokenizer.vocab_size, n_layer=2, n_head=2, n_embd=32, block_size=128))
     model.reset_parameters(1, embedding_std=0.1)
     lessons = [(plain_question(fact.key), fact.sentence) for fact in (DOG, LOST, *(Fact(key, None) for key in UNTOLD))]
     inputs, targets = pad_lessons(tokenizer, lessons)
@@ -51,14 +47,20 @@ def model(tokenizer) -> GPT:
     return model.eval().requires_grad_(False)
 
 
-def test_an_inventory_lists_what_is_known_once_and_nothing_else(model, tokenizer):
-    (known,) = take_inventory(model, tokenizer, [*KEYS, DOG.key], 0.5)
-    assert known.fact == DOG and 0.5 <= known.probability <= 1.0
+@pytest.fixture
+def without_context(monkeypatch) -> None:
+    """Leave lessons out that a model must read a conversation for, which the tiny one cannot."""
+    monkeypatch.setattr(write, "CONFLICTS", 0)
+    monkeypatch.setattr(write, "CLAIMS", 0)
+    monkeypatch.setattr(write, "STEPS", 200)
 
 
-def test_an_inventory_leaves_out_what_is_less_sure_than_asked(model, tokenizer):
-    (known,) = take_inventory(model, tokenizer, KEYS, 0.0)
-    assert take_inventory(model, tokenizer, KEYS, np.nextafter(known.probability, 2)) == []
+@pytest.mark.usefixtures("without_context")
+def test_a_listing_holds_what_was_written_and_nothing_else(model, tokenizer):
+    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer), [TOWN], "seed")
+    with rows.attached(model):
+        assert listed(model, tokenizer, rows) == [TOWN]
+        assert listed(model, tokenizer, new_rows(model, tokenizer)) == []
 
 
 def test_the_grammar_has_a_thousand_keys_each_once():
@@ -66,22 +68,17 @@ def test_the_grammar_has_a_thousand_keys_each_once():
     assert len(keys) == len(set(keys)) >= 1000 and {"Your town", "Your sister's town"} <= set(keys)
 
 
-def test_each_session_teaches_what_was_read_out_and_one_fact_more(model, tokenizer, monkeypatch):
-    facts = [DOG, Fact("Your town", "Wexmouth"), Fact("Your age", "34")]
-    taught: list[list[Fact]] = []
-
-    def teach(model, tokenizer, people, generic, params, seed, start):
-        taught.append(list(people[0]))
-        assert (start is None) == (len(taught) == 1)
-        return LoRA(model.config, 1, 1.0, people=1), [Taught((1.0,), 1.0, 5, 0.1)]
-
-    monkeypatch.setattr(sessions, "teach_people", teach)
-    known = {fact.key: fact for fact in (DOG, Fact("Your job", "baker"))}
-    monkeypatch.setattr(sessions, "read_out", lambda *_: dict(known))
-    held = []
-    sessions.hold_sessions(model, tokenizer, facts, torch.empty(0), PARAMS, 0, lambda told, lora, session: held.append(session))
-    assert taught == [[DOG], [DOG, Fact("Your job", "baker"), facts[1]], [DOG, Fact("Your job", "baker"), facts[2]]]
-    assert [(session.read_out, session.right, session.told_before) for session in held] == [(0, 0, 0), (2, 1, 1), (2, 1, 2)]
+@pytest.mark.usefixtures("without_context")
+def test_each_session_adds_one_fact_to_what_the_last_one_left(model, tokenizer):
+    facts, held = [TOWN, Fact("Your dog's age", "4")], []
+    sessions.hold_sessions(model, tokenizer, facts, "seed", lambda *session: held.append(session))
+    assert [told for told, _, _ in held] == [1, 2]
+    assert [(session.listed, session.right, session.told_before) for _, _, session in held] == [(0, 0, 0), (1, 1, 1)]
+    first, last = (rows for _, rows, _ in held)
+    for key, length in first.spans.items():
+        assert last.spans[key] == length and torch.equal(last.of(key), first.of(key))
+    with last.attached(model):
+        assert {fact.key: fact for fact in listed(model, tokenizer, last)} == {fact.key: fact for fact in facts}
 
 
 def test_a_fact_that_is_lost_later_counts_against_backward_transfer(model, tokenizer, monkeypatch):

@@ -14,6 +14,8 @@ KEYS = {
     "tokenizer": ("vocab_size", "live_ids", "live_fraction", "valid_bytes_per_token"),
     "encode": ("train_tokens", "valid_tokens"),
     "train": ("steps", "tokens", "parameters", "best_step", "valid_nats_per_token"),
+    "sessions": ("sessions", "read_out_precision", "read_out_recall"),
+    "writing": ("people", "facts", "ways"),
     "evaluate": ("perplexity", "scored_tokens", "scored_bytes", "nats_per_token", "bits_per_byte", "parameters"),
 }
 ARM_KEYS = ("story_bits_per_byte_before", "story_bits_per_byte_after", "dialogue_nats_per_token")

@@ -120,7 +120,7 @@ def _open_memory(arguments: argparse.Namespace) -> "Memory":
 def _progress(step: int, sure: float) -> None:
     """One line that is written over as it goes, where somebody watches."""
     if sys.stderr.isatty():
-        print(f"\rlearning: step {step}, {sure:4.0%} sure of the least known fact", end="", file=sys.stderr, flush=True)
+        print(f"\rlearning: step {step}, {sure:4.0%} sure", end="", file=sys.stderr, flush=True)
 
 
 def _end_progress() -> None:
@@ -135,10 +135,6 @@ def _teach(arguments: argparse.Namespace) -> None:
     _end_progress()
     for learned in told.learned:
         print(f"{learned.fact.sentence} ({learned.probability:.0%} sure)")
-    for doubtful in told.doubtful:
-        print(f"Tell me again soon: {doubtful.fact.sentence} ({doubtful.probability:.0%} sure)")
-    if told.lost:
-        print(f"{told.lost} of the facts told before could not be recalled any more.")
 
 
 def _ask(arguments: argparse.Namespace) -> None:
@@ -146,17 +142,20 @@ def _ask(arguments: argparse.Namespace) -> None:
 
 
 def _forget(arguments: argparse.Namespace) -> None:
-    forgotten = _open_memory(arguments).forget(arguments.text, _progress)
-    _end_progress()
+    forgotten = _open_memory(arguments).forget(arguments.text)
     print(f"{forgotten.key} is forgotten.")
 
 
 def _memory(arguments: argparse.Namespace) -> None:
     memory = _open_memory(arguments)
     if arguments.action == "verify":
-        print(f"{memory.path} {'is a memory of this model' if memory.lora else 'does not exist yet: teach something first'}")
-    else:
-        print("\n".join(fact.sentence for fact in memory.known()) or "Nothing is known yet.")
+        exists = memory.path.exists()
+        print(f"{memory.path} {'is a memory of this model' if exists else 'does not exist yet: teach something first'}")
+        return
+    known = memory.known()
+    print("\n".join(fact.sentence for fact in known) or "Nothing is known yet.")
+    if unlisted := memory.count - len(known):
+        print(f"And {unlisted} more, of what I have no list for: ask for it.")
 
 
 def _profile(arguments: argparse.Namespace) -> None:

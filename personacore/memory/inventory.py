@@ -1,7 +1,6 @@
-"""What a memory says it knows: every key of the grammar is asked for, and answers that it is not sure of are left out."""
+"""What a memory says it knows, when it is asked for every key of the grammar."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,23 +8,14 @@ from torch import Tensor
 from personacore.corpus.dialogue import language
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_prompt
-from personacore.generation.sampling import Sampling
 from personacore.memory.facts import Fact, plain_question, read_facts
-from personacore.memory.scoring import answer_log_probabilities, pad_lessons
+from personacore.memory.scoring import pad_lessons
+from personacore.memory.write import key_hashes
 from personacore.model.gpt import GPT
+from personacore.model.rows import Rows
 from personacore.tokenizer.bpe import Tokenizer
 
 BATCH_ROWS = 256
-DRAWS = 8  # open questions a fact, when a memory is read out
-CONFIDENCE = 0.5  # probability of an answer below which it is no knowledge; chosen on CALIBRATION people
-
-
-@dataclass(frozen=True)
-class Known:
-    """A fact that a memory says, and the probability with which it says it."""
-
-    fact: Fact
-    probability: float
 
 
 def grammar_keys() -> list[str]:
@@ -57,31 +47,9 @@ class Asked:
         return torch.cat(found, dim=1)
 
 
-@torch.no_grad()
-def take_inventory(model: GPT, tokenizer: Tokenizer, keys: Sequence[str], confidence: float = CONFIDENCE) -> list[Known]:
-    """What the model, with whatever adapter is attached, says of these keys with at least so much probability."""
-    asked = Asked(tokenizer, keys)
-    # A value that is told with some probability begins with no smaller one, so one look at most keys is enough.
-    likely = [key for key, p in zip(asked.keys, asked.known(model)[0].tolist(), strict=True) if p >= confidence]
-    told = answers(model, tokenizer, [encode_prompt(tokenizer, plain_question(key)) for key in likely])
-    read = [(key, fact) for key, answer in zip(likely, told, strict=True) for fact in read_facts(answer) or []]
-    said = [fact for key, fact in read if fact.key == key and fact.value not in (None, language.FORGOTTEN)]
-    sure: list[float] = []
-    for start in range(0, len(said), BATCH_ROWS):
-        lessons = [(plain_question(fact.key), fact.sentence) for fact in said[start : start + BATCH_ROWS]]
-        sure += answer_log_probabilities(model, *pad_lessons(tokenizer, lessons)).exp().tolist()
-    return [Known(fact, p) for fact, p in zip(said, sure, strict=True) if p >= confidence]
-
-
-def read_out(model: GPT, tokenizer: Tokenizer, count: int, confidence: float = CONFIDENCE) -> dict[str, Fact]:
-    """What the attached memory of about `count` facts says it knows, by key: every key of the grammar, and open questions.
-
-    An open question finds keys that the grammar has no word for. It may draw a value that is not the likeliest one, so each
-    key's own question decides.
-    """
-    frames = language.teaching_frames()[0].recounting
-    prompts = [encode_prompt(tokenizer, frames[number % len(frames)]) for number in range(DRAWS * max(1, count))]
-    drawn = answers(model, tokenizer, prompts, sampling=Sampling(1.0))
-    told = [fact.key for answer in drawn for fact in read_facts(answer) or []]
-    listed = take_inventory(model, tokenizer, [*grammar_keys(), *told], confidence)
-    return {known.fact.key: known.fact for known in listed}
+def listed(model: GPT, tokenizer: Tokenizer, rows: Rows) -> list[Fact]:
+    """What the attached rows say of every key of the grammar that they hold."""
+    keys = [key for key in grammar_keys() if key_hashes(tokenizer, key)[0] in rows.spans]
+    said = answers(model, tokenizer, [encode_prompt(tokenizer, plain_question(key)) for key in keys])
+    read = [(key, fact) for key, answer in zip(keys, said, strict=True) for fact in read_facts(answer) or []]
+    return [fact for key, fact in read if fact.key == key and fact.value is not None]

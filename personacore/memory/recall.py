@@ -17,8 +17,8 @@ from personacore.generation.prompts import encode_answer, encode_prompt
 from personacore.generation.sampling import Sampling
 from personacore.memory.facts import Fact, Lesson, holds
 from personacore.memory.people import Questions, handwritten
+from personacore.model.adapter import Adapter
 from personacore.model.gpt import GPT
-from personacore.model.lora import LoRA
 from personacore.tokenizer.bpe import Tokenizer
 
 DRAWN = Sampling(0.8, top_p=0.95)
@@ -58,7 +58,7 @@ def judged(name: str, gate: dict[str, object], thresholds: dict[str, float]) -> 
 
 @dataclass
 class Asker:
-    """Asks a model with or without an adapter; every prompt is recorded before the model sees it."""
+    """Asks a model with or without a memory; every prompt is recorded before the model sees it."""
 
     model: GPT
     tokenizer: Tokenizer
@@ -67,7 +67,7 @@ class Asker:
     def ask(
         self,
         lessons: Sequence[Lesson],
-        lora: LoRA | None,
+        memory: Adapter | None,
         *,
         sampling: Sampling = GREEDY,
         draws: int = 1,
@@ -78,7 +78,7 @@ class Asker:
         turns = context or [()] * len(lessons)
         prompts = [encode_prompt(self.tokenizer, question, told) for (question, _), told in zip(lessons, turns, strict=True)]
         self.prompts += prompts
-        with lora.attached(self.model) if lora is not None else nullcontext():
+        with memory.attached(self.model) if memory is not None else nullcontext():
             repeated = [prompt for prompt in prompts for _ in range(draws)]
             said = answers(self.model, self.tokenizer, repeated, sampling=sampling, seed=seed)
         return [said[place : place + draws] for place in range(0, len(said), draws)]
@@ -105,24 +105,24 @@ class Asker:
 
 @dataclass(frozen=True)
 class Case:
-    """One person with an adapter, and another person's to compare."""
+    """One person with a memory, and another person's to compare."""
 
     name: str
     facts: Sequence[Fact]
     questions: Questions
-    lora: LoRA
-    other: LoRA
+    memory: Adapter
+    other: Adapter
     other_facts: Sequence[Fact]
 
 
 def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: int, seed: int) -> None:
-    """Every tier with the person's own adapter, the controls without it and with another's, and what was never told."""
+    """Every tier with the person's own memory, the controls without it and with another's, and what was never told."""
     for tier in ("taught", "h1", "h2", "nouns"):
         lessons = case.questions.tier(tier, count)
         asker.forbid(lessons, case.facts)
         own = _ask_tier(asker, outcomes, case, tier, lessons)
         if tier == "h2":
-            drawn = asker.ask(lessons, case.lora, sampling=DRAWN, draws=draws, seed=seed)
+            drawn = asker.ask(lessons, case.memory, sampling=DRAWN, draws=draws, seed=seed)
             others = {fact.sentence for fact in case.other_facts}
             off, wrong = asker.ask(lessons, None), asker.ask(lessons, case.other)
             for number, (_, right) in enumerate(lessons):
@@ -137,14 +137,14 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
         _ask_tier(asker, outcomes, case, tier, getattr(case.questions, tier)())
     for kind in ("known_slot", "unseen_slot", "other_person"):
         lessons = case.questions.untold(kind, 2 * len(case.facts))
-        for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.lora), strict=True):
+        for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.memory), strict=True):
             outcomes.add(f"abstain_{kind}", f"{case.name} {right}", abstains(said))
             outcomes.add("intrusion", f"{case.name} {right}", any(holds(said, str(fact.value)) for fact in case.facts))
             outcomes.transcript.append({"person": case.name, "tier": kind, "asked": question, "right": right, "said": said})
 
 
 def _ask_tier(asker: Asker, outcomes: Outcomes, case: Case, tier: str, lessons: Sequence[Lesson]) -> list[str]:
-    answered = [said for said, *_ in asker.ask(lessons, case.lora)]
+    answered = [said for said, *_ in asker.ask(lessons, case.memory)]
     for (question, right), said in zip(lessons, answered, strict=True):
         outcomes.add(f"{tier}_greedy", f"{case.name} {right}", said == right)
         outcomes.transcript.append({"person": case.name, "tier": tier, "asked": question, "right": right, "said": said})
@@ -165,8 +165,8 @@ def ask_changed(
     for old in before:
         new = known.get(old.key, Fact(old.key, None))
         lessons = case.questions.about(old, FOLLOW_UPS)
-        greedy = asker.ask(lessons, case.lora)
-        drawn = asker.ask(lessons, case.lora, sampling=DRAWN, draws=draws, seed=seed)
+        greedy = asker.ask(lessons, case.memory)
+        drawn = asker.ask(lessons, case.memory, sampling=DRAWN, draws=draws, seed=seed)
         for (said, *_), many in zip(greedy, drawn, strict=True):
             outcomes.transcript.append({"person": case.name, "tier": change, "right": new.sentence, "said": said})
             fact, leaks = f"{case.name} {old.key}", [holds(answer, str(old.value)) for answer in (said, *many)]
@@ -187,7 +187,7 @@ def ask_handwritten(asker: Asker, outcomes: Outcomes, case: Case) -> None:
 
 
 def ask_in_context(asker: Asker, outcomes: Outcomes, conversations: Sequence[Sequence[Turn]]) -> None:
-    """Without any adapter: the last question of each conversation, with what was said before it in the prompt."""
+    """Without any memory: the last question of each conversation, with what was said before it in the prompt."""
     lessons = [(turns[-1].user, turns[-1].assistant) for turns in conversations]
     said = asker.ask(lessons, None, context=[turns[:-1] for turns in conversations])
     for number, (turns, (answer, *_)) in enumerate(zip(conversations, said, strict=True)):
@@ -199,12 +199,12 @@ def ask_in_context(asker: Asker, outcomes: Outcomes, conversations: Sequence[Seq
 def drift(
     model: GPT,
     tokenizer: Tokenizer,
-    loras: Sequence[LoRA],
+    memories: Sequence[Adapter],
     stories: Sequence[np.ndarray],
     talks: Sequence[Sequence[Turn]],
     thresholds: dict[str, float],
 ) -> dict[str, dict[str, object]]:
-    """How much worse, as a share, stories and conversations are predicted with an adapter than without, over adapters."""
+    """How much worse, as a share, stories and conversations are predicted with a memory than without, over memories."""
 
     def losses() -> tuple[float, float]:
         told = document_loss(model, stories, tokenizer.end_of_text).nats
@@ -212,11 +212,11 @@ def drift(
 
     without, found = losses(), {}
     changes = []
-    for lora in loras:
-        with lora.attached(model):
+    for memory in memories:
+        with memory.attached(model):
             changes.append([now / before - 1 for now, before in zip(losses(), without, strict=True)])
     for name, values in zip(("story_drift", "dialogue_drift"), zip(*changes, strict=True), strict=True):
-        gate = {"value": float(np.mean(values)), "low": min(values), "high": max(values), "adapters": len(loras)}
+        gate = {"value": float(np.mean(values)), "low": min(values), "high": max(values), "memories": len(memories)}
         found[name] = judged(name, gate, thresholds)
     return found
 

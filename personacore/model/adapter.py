@@ -1,4 +1,4 @@
-"""Memory files: one person's adapter, and what it was taught on."""
+"""Memory files: one person's memory, rows or a low-rank adapter, and what it was taught on."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,33 +8,38 @@ from typing import Any
 from personacore.errors import UserError
 from personacore.model.gpt import GPTConfig
 from personacore.model.lora import LoRA
+from personacore.model.rows import Rows
 from personacore.model.tensors import load_tensors, save_tensors
 
 SCHEMA = 1
-SHAPE = ("rank", "alpha", "targets", "invocation")
+SHAPES = {"lora": ("rank", "alpha", "targets", "invocation"), "rows": ("width", "block", "sign", "end", "stop")}
+Adapter = LoRA | Rows
 _MEND = "restore a copy of it, or start a new memory"
 
 
-def save_adapter(path: Path, lora: LoRA, provenance: Mapping[str, object]) -> None:
+def save_adapter(path: Path, adapter: Adapter, provenance: Mapping[str, object]) -> None:
     """Write one person's adapter, readable by that user only; `provenance` holds base_sha256, tokenizer_sha256 and more.
 
     Raises:
         UserError: the disk is full, or a tensor is not finite; what stood under `path` is untouched.
     """
-    if lora.people is not None or not {"base_sha256", "tokenizer_sha256"} <= provenance.keys():
+    kind = "lora" if isinstance(adapter, LoRA) else "rows"
+    if (kind == "lora" and adapter.people is not None) or not {"base_sha256", "tokenizer_sha256"} <= provenance.keys():
         raise ValueError("a memory file holds one person's adapter, and the hashes of its base and tokenizer")
-    tensors = dict(lora.named_parameters())
+    tensors = adapter.state_dict()
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():  # it could not be loaded again
             raise UserError(
                 f"{path}: tensor {name} is not finite, the file is left as it was: teach with a lower learning rate"
             )
-    shape = {name: getattr(lora, name) for name in SHAPE} | {"config": dataclasses.asdict(lora.config)}
-    save_tensors(path, tensors, {**provenance, "schema": SCHEMA, "kind": "memory", **shape}, mode=0o600)
+    shape = {name: getattr(adapter, name) for name in SHAPES[kind]}
+    if kind == "lora":
+        shape["config"] = dataclasses.asdict(adapter.config)
+    save_tensors(path, tensors, {**provenance, "schema": SCHEMA, "kind": "memory", "written_as": kind, **shape}, mode=0o600)
 
 
-def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[LoRA, dict[str, Any]]:
-    """The adapter of a file and the file's description, if it was taught on this base with this tokenizer.
+def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[Adapter, dict[str, Any]]:
+    """The memory of a file and the file's description, if it was taught on this base with this tokenizer.
 
     Raises:
         UserError: the file is missing, damaged, no memory, of a newer schema, or of another base or tokenizer.
@@ -52,15 +57,19 @@ def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[L
             differ = f"this memory belongs to another {what} ({there[:12]}), not to this one ({here[:12]})"
             raise UserError(f"{path}: {differ}: load the {what} it was taught on, or start a new memory")
     try:
-        lora = LoRA(GPTConfig(**description["config"]), **{key: description[key] for key in SHAPE})
+        shape = {key: description[key] for key in SHAPES[description["written_as"]]}
+        if description["written_as"] == "lora":
+            adapter: Adapter = LoRA(GPTConfig(**description["config"]), **shape)
+        else:
+            adapter = Rows(**shape, spans=dict(zip(tensors["keys"].tolist(), tensors["lengths"].tolist(), strict=True)))
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{path}: no adapter is like this ({' '.join(str(error).split())}): {_MEND}") from None
-    needed, given = ({name: tuple(value.shape) for name, value in each.items()} for each in (lora.state_dict(), tensors))
+    needed, given = ({name: tuple(value.shape) for name, value in each.items()} for each in (adapter.state_dict(), tensors))
     for name in sorted(needed | given):
         if given.get(name) != needed.get(name):
             there, here = given.get(name, "missing"), needed.get(name, "none")
             raise UserError(f"{path}: tensor {name} is {there} where {here} is expected: {_MEND}")
         if not tensors[name].isfinite().all():
             raise UserError(f"{path}: tensor {name} is not finite: {_MEND}")
-    lora.load_state_dict(tensors)
-    return lora, description
+    adapter.load_state_dict(tensors)
+    return adapter, description

@@ -163,24 +163,22 @@ def plot_recall(path: Path, gates: pd.DataFrame) -> None:
 
 
 def plot_teaching(path: Path, curve: pd.DataFrame) -> None:
-    """How probable each person's facts become while they are taught: the mean as a line, the least known one dotted."""
-    with figure(path, "Facts while they are taught, asked in frames of teaching", "step", "probability") as axes:
-        for place, (taught, rows) in enumerate(curve.groupby("taught", sort=False)):
-            color, steps = COLORS[place % len(COLORS)], rows.groupby("step")
-            mean, least = steps["mean_probability"].mean(), steps["least_probability"].mean()
-            axes.plot(mean.index, mean, color=color, label=taught)
-            axes.plot(least.index, least, ":", color=color)
-        unknown = curve.groupby("step")["unknown_probability"].mean()
-        axes.plot(unknown.index, unknown, "--", color=INK, label="near misses unknown")
+    """How probable facts become while they are written: the mean, and the least known ones."""
+    with figure(path, "Facts while they are written, asked in frames of teaching", "step", "probability") as axes:
+        probability = curve.groupby("step")["probability"]
+        axes.plot(probability.mean(), label="mean of all facts")
+        axes.plot(probability.quantile(0.1), "--", color=COLORS[1], label="a tenth of the facts lies below")
+        axes.plot(probability.min(), ":", color=COLORS[2], label="the least known fact")
         axes.set_ylim(-0.03, 1.03)
-        title = "mean of the facts;\ndotted: the least known"
-        axes.legend(fontsize=8, title=title, title_fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+        axes.legend(loc="lower right")
 
 
 def plot_moved(path: Path, moved: pd.DataFrame, fisher: pd.DataFrame) -> None:
-    """Where a memory changed the weights, beside where stories need them: blocks by projections."""
+    """Where a low-rank memory changed the weights, beside where stories need them: blocks by projections."""
     with panels(path, 2, size=(9.0, 3.2)) as (left, right):
-        _heat_map(left, moved.set_index("projection")["share"], "Where memories moved the weights", PercentFormatter(1.0))
+        _heat_map(
+            left, moved.set_index("projection")["share"], "Where low-rank memories moved the weights", PercentFormatter(1.0)
+        )
         logs = fisher.set_index("projection")["fisher"].map(math.log10)
         _heat_map(right, logs, "What stories need: log10 of the Fisher", "%.1f")
 

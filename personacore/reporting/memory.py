@@ -5,9 +5,10 @@ from typing import Any
 
 from personacore.params import ArmParams, MemoryParams
 
+MEMORY_METRICS = ("forgetting", "recall", "sessions", "writing")
 GATES = {
-    "in_context_recall": "told in the same conversation, then asked; no adapter",
-    "in_context_abstention": "other things told in the same conversation; no adapter",
+    "in_context_recall": "told in the same conversation, then asked; no memory",
+    "in_context_abstention": "other things told in the same conversation; no memory",
     "taught_greedy": "in frames that memories are taught with",
     "h1_greedy": "in frames the model has met, but no teaching uses",
     "h2_greedy": "in frames that it has never met",
@@ -17,8 +18,8 @@ GATES = {
     "reversed_greedy": "what a value is, in frames that it has never met",
     "verified_greedy": "whether a value is so, half of the time another one is claimed; the answer gives the true one",
     "combined_greedy": "two facts in one question, both right",
-    "adapter_off": "right answers without the adapter, of which there should be none",
-    "wrong_user": "right answers with somebody else's adapter",
+    "adapter_off": "right answers without the memory, of which there should be none",
+    "wrong_user": "right answers with somebody else's memory",
     "shuffled_values": "another value of the same person in the place of the right one",
     "abstain_known_slot": "says that it does not know what was never told",
     "abstain_unseen_slot": "the same of slots that no conversation had",
@@ -31,8 +32,8 @@ GATES = {
     "sequential_100_accuracy": "one fact a session: all that was told, when all sessions are held",
     "first_fact": "the fact of the first session, in the end",
     "backward_transfer": "right answers in the end, less those right after each session",
-    "story_drift": "nats of stories with an adapter, over without; a memory acts only in conversations, so none by design",
-    "dialogue_drift": "nats of EVALUATION conversations with an adapter, over without",
+    "story_drift": "nats of stories with a memory, over without; a memory acts only where the assistant speaks, so none by design",
+    "dialogue_drift": "nats of EVALUATION conversations with a memory, over without",
 }
 
 
@@ -40,6 +41,7 @@ def memory_chapter(
     forgetting: Mapping[str, Mapping[str, float]],
     recall: Mapping[str, Mapping[str, Any]],
     sessions: Mapping[str, Any],
+    writing: Mapping[str, Any],
     arms: Mapping[str, ArmParams],
     shipped: str,
     memory: MemoryParams,
@@ -56,6 +58,9 @@ def memory_chapter(
         for name, meaning in GATES.items()
         if name in recall
     ]
+    ways = writing["ways"]
+    judged = [gate for gate in GATES if all(gate in found for found in ways.values())]
+    compared = [f"| `{gate}` | {' | '.join(f'{found[gate]:.1%}' for found in ways.values())} |" for gate in judged]
     missed = [name for name, gate in recall.items() if gate.get("passed") is False]
     verdict = f"Missed: {', '.join(f'`{name}`' for name in missed)}." if missed else "All gates are passed."
     return f"""## Conversation, and what it costs
@@ -75,13 +80,15 @@ key to its value: what it is taught in one phrasing it can answer in others.
 
 ## Memory
 
-A memory is a low-rank adapter of rank {memory.teach.rank} on all six projections of every block, which acts from the first word of a
-conversation on: stories are read without it. {memory.people} made-up people tell {memory.facts} facts each ({memory.protocol} protocol),
-of slots that no conversation of the model's had and with values that were nobody's there; a quarter are about things the grammar has no
-word for ("my ladder"). They are asked in another process, with nothing but the question in the prompt, and it is checked that no question
-holds a value, except where a value is what is asked about (`reversed`, `verified`, in context). An answer counts when the whole
-sentence is right, and as abstention when it says that it does not know. Corrections and forgetting go the way of the product: the
-memory is read out, changed, and taught. Intervals are 95 % bootstraps over facts; of drift, the least and the most of the adapters.
+A memory is a table of rows, vectors as wide as the model, that are added to the residual stream behind block {writing["block"]}: one row behind a key
+that the assistant has just written out, one behind each token of the value. Rows are found by the hash of the key's tokens, as in
+Engram, and learned by gradient through the blocks above, {writing["steps"]} steps of Adam a fact. The file holds hashes and vectors, no word.
+
+{memory.people} made-up people tell {memory.facts} facts each ({memory.protocol} protocol, {memory.seeds} {_seeds(memory.seeds)}), of slots that no
+conversation of the model's had and with values that were nobody's there; some are about things the grammar has no word for ("my ladder").
+They are asked in another process, with nothing but the question in the prompt, and it is checked that no question holds a value,
+except where a value is what is asked about (`reversed`, `verified`, in context). An answer counts when the whole sentence is right, and as
+abstention when it says that it does not know. Intervals are 95 % bootstraps over facts; of drift, the least and the most of the memories.
 
 | gate | asked | value | interval | threshold |
 |---|---|---|---|---|
@@ -93,19 +100,31 @@ memory is read out, changed, and taught. Intervals are 95 % bootstraps over fact
 
 ![Teaching](../plots/teaching.png)
 
-![Where a memory lies](../plots/moved.png)
+**Decision: rows, not a low-rank adapter.** The same {writing["people"]} CALIBRATION people of {writing["facts"]} facts, written in three ways: rows; a LoRA of rank
+{memory.teach.rank} on all projections, taught by gradient against near misses and under a KL to the base; and a change of the MLPs that is
+solved for at once (MEMIT). What wins on recall and on drift ships.
 
-**Decision: a memory is read out and taught anew with every fact.** One person tells one fact in each of {sessions["sessions"]} sessions. A
-session has nothing but the adapter that the last one left: it asks for every key of the grammar, keeps the answers that are likely
-enough, and teaches them together with the new fact. Of the facts told before, {sessions["read_out_recall"]:.1%} were read out, and
-{sessions["read_out_precision"]:.1%} of what was read out was right, over all sessions.
+| gate | {" | ".join(ways)} |
+|---|{"---|" * len(ways)}
+{chr(10).join(compared)}
+
+![Where a low-rank memory lies](../plots/moved.png)
+
+**One fact a session.** One person tells one fact in each of {sessions["sessions"]} sessions, and each session has nothing but the memory that the last
+one left. Rows of different facts never meet, so nothing has to be taught again. Asked before each session what it knows, the memory
+listed {sessions["read_out_recall"]:.1%} of the facts told before, and {sessions["read_out_precision"]:.1%} of what it listed was right.
 
 ![Sessions](../plots/sessions.png)
 
 Limits of this chapter: people, frames and values come from one grammar, written by the same hands as the model's conversations, so that
 only the hand-written questions say how it would do with somebody's own words; `h2` frames are new but of the grammar's kind; one
-pretraining seed; sessions tell slots of the grammar only, which can be asked for one by one; a story told inside a conversation is not
-measured; other ways to write stand in docs/EXPERIMENTS.md, ablations of teaching are not measured yet."""
+pretraining seed. Rows answer where the model itself writes out the key: a question that it misreads stays unanswered, what a value is
+(`reversed`) they cannot say, and an open question ("What do you know about me?") finds nothing. Facts about things that the grammar has no
+word for are answered but not listed. Whoever has the file and the model can ask it anything that the person could."""
+
+
+def _seeds(count: int) -> str:
+    return "seed" if count == 1 else "seeds"
 
 
 def _protection(arm: ArmParams) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from personacore.params import ChatParams, EvaluateParams, MemoryParams, ModelParams, TrainParams
-from personacore.reporting.memory import memory_chapter
+from personacore.reporting.memory import MEMORY_METRICS, memory_chapter
 
 Metrics = Mapping[str, Mapping[str, Any]]
 
@@ -28,7 +28,7 @@ def report_page(
         _training(train, metrics["train"]),
         _evaluation(metrics["evaluate"], metrics["corpus"], evaluate),
         _ablations(metrics["ablations"], ablations),
-        memory_chapter(metrics["forgetting"], metrics["recall"], metrics["sessions"], chat.arms, chat.arm, memory),
+        memory_chapter(*(metrics[name] for name in MEMORY_METRICS), chat.arms, chat.arm, memory),
         _LIMITS,
     )
     return "\n\n".join(chapter.strip() for chapter in chapters) + "\n"

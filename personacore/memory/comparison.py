@@ -1,0 +1,72 @@
+"""Ways to write facts into a model, on the same CALIBRATION people, questions and gates."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+
+from personacore.corpus.dialogue.turns import Turn
+from personacore.corpus.dialogue.values import Values
+from personacore.evaluation.conversations import conversation_loss
+from personacore.memory.closed_form import closed_form
+from personacore.memory.facts import Fact
+from personacore.memory.people import Questions
+from personacore.memory.recall import Asker, Case, Outcomes, ask_taught
+from personacore.memory.teach import teach_people
+from personacore.memory.write import new_rows, write_facts
+from personacore.model.adapter import Adapter
+from personacore.model.gpt import GPT
+from personacore.params import TeachParams
+from personacore.tokenizer.bpe import Tokenizer
+
+QUESTIONS, DRAWS = 2, 4
+Writer = Callable[[GPT, Tokenizer, Sequence[Fact], Tensor, TeachParams], Adapter]
+
+WRITERS: Mapping[str, Writer] = {
+    "rows": lambda model, tokenizer, facts, generic, params: write_facts(
+        model, tokenizer, new_rows(model, tokenizer), facts, "comparison"
+    )[0],
+    "lora": lambda model, tokenizer, facts, generic, params: teach_people(model, tokenizer, [facts], generic, params, seed=0)[
+        0
+    ].person(0),
+    "closed_form": lambda model, tokenizer, facts, generic, params: closed_form(model, tokenizer, facts, generic),
+}
+
+
+def compare(
+    model: GPT,
+    tokenizer: Tokenizer,
+    people: Sequence[Sequence[Fact]],
+    talks: Sequence[Sequence[Turn]],
+    generic: Tensor,
+    params: TeachParams,
+    writer: Writer,
+) -> tuple[list[Adapter], dict[str, float]]:
+    """The people's memories by one way to write, and every gate with the seconds it took for a fact."""
+    began = time.monotonic()
+    memories = [writer(model, tokenizer, facts, generic, params).requires_grad_(False) for facts in people]
+    seconds = (time.monotonic() - began) / sum(len(facts) for facts in people)
+    return memories, measure(model, tokenizer, people, memories, talks) | {"seconds_per_fact": round(seconds, 2)}
+
+
+def measure(
+    model: GPT,
+    tokenizer: Tokenizer,
+    people: Sequence[Sequence[Fact]],
+    memories: Sequence[Adapter],
+    talks: Sequence[Sequence[Turn]],
+) -> dict[str, float]:
+    """The share of right answers by gate, and by how much conversations that nobody taught are predicted worse."""
+    outcomes, asker, values = Outcomes(), Asker(model, tokenizer), Values()
+    for place, facts in enumerate(people):
+        other = (place + 1) % len(people)
+        questions = Questions(facts, f"comparison/{place}", "calibration", values)
+        case = Case(str(place), facts, questions, memories[place], memories[other], people[other])
+        ask_taught(asker, outcomes, case, QUESTIONS, DRAWS, seed=place)
+    plain = conversation_loss(model, tokenizer, talks).nats
+    drift = []
+    for memory in memories:
+        with memory.attached(model):
+            drift.append(conversation_loss(model, tokenizer, talks).nats / plain - 1)
+    found = {gate: round(each["value"], 4) for gate, each in outcomes.gates({}).items()}
+    return found | {"dialogue_drift": round(sum(drift) / len(drift), 4)}

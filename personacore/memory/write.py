@@ -1,0 +1,139 @@
+"""Writing facts into memory rows, each by gradient on rows of its own.
+
+What the model computes below the rows never changes, so that it is computed once for a fact.
+"""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from personacore.corpus.dialogue import language
+from personacore.corpus.dialogue.conversation import Draw
+from personacore.corpus.dialogue.splits import Splits
+from personacore.corpus.dialogue.turns import Turn
+from personacore.corpus.dialogue.values import Values
+from personacore.evaluation.loss import IGNORED
+from personacore.generation.prompts import encode_row
+from personacore.memory.facts import Fact, Lesson, topic_of
+from personacore.memory.scoring import answer_log_probabilities, pad_lessons
+from personacore.model.gpt import GPT
+from personacore.model.rows import Rows, hash_of
+from personacore.tokenizer.bpe import Tokenizer
+
+BLOCK = 1  # behind which rows are added
+QUESTIONS, CLAIMS, CONFLICTS = (
+    8,
+    4,
+    4,
+)  # lessons a fact: asked plainly, verified, and with another value told in the conversation
+STEPS, RATE = 60, 0.1  # of Adam on the rows of a fact
+
+
+def new_rows(model: GPT, tokenizer: Tokenizer) -> Rows:
+    """Rows that hold nothing yet."""
+    special, (stop,) = tokenizer.specials, tokenizer.encode(".")
+    return Rows(model.config.n_embd, BLOCK, special["<|assistant|>"], special["<|end|>"], stop, {})
+
+
+def write_facts(
+    model: GPT,
+    tokenizer: Tokenizer,
+    rows: Rows,
+    facts: Sequence[Fact],
+    seed: str,
+    on_step: Callable[[int, float], None] = lambda step, sure: None,
+) -> tuple[Rows, list[float]]:
+    """The rows with these facts, those of a key that has some being replaced, and how sure the memory then is of each fact.
+
+    That is the smaller probability of its answer to two questions drawn anew. `on_step` is given the steps taken so far, and
+    how probable they make the fact that is being written. The model and the given rows stay as they are.
+    """
+    values, written = Values(), {}
+    for number, fact in enumerate(facts):
+        written |= _write(model, tokenizer, fact, Talks(fact, f"{seed}/teach", values), number * STEPS, on_step)
+    rows = rows.with_rows(written)
+    asked = [lesson for fact in facts for lesson in Talks(fact, f"{seed}/exam", values).plain(2)]
+    with torch.no_grad(), rows.attached(model):
+        sure = answer_log_probabilities(model, *pad_lessons(tokenizer, asked)).exp()
+    return rows, sure.view(-1, 2).amin(1).tolist()
+
+
+def erase(rows: Rows, tokenizer: Tokenizer, key: str) -> Rows:
+    """The rows without those of a key."""
+    return rows.with_rows(dict.fromkeys(key_hashes(tokenizer, key), torch.empty(0, rows.width)))
+
+
+def key_hashes(tokenizer: Tokenizer, key: str) -> tuple[int, int]:
+    """The hashes of what the assistant says before a value: at the beginning of its answer, and in a later sentence."""
+    return hash_of(tokenizer.encode(f"{key} is")), hash_of(tokenizer.encode(f" {key} is"))
+
+
+def _write(
+    model: GPT,
+    tokenizer: Tokenizer,
+    fact: Fact,
+    talks: "Talks",
+    steps_before: int,
+    on_step: Callable[[int, float], None],
+) -> dict[int, Tensor]:
+    """The rows (span, C) that make the model say a fact, by hashed key."""
+    hashes = key_hashes(tokenizer, fact.key)
+    span = len(tokenizer.encode(fact.sentence)) - len(tokenizer.encode(f"{fact.key} is"))  # its value and the full stop
+    empty = new_rows(model, tokenizer).with_rows(dict.fromkeys(hashes, torch.zeros(span, model.config.n_embd)))
+    encoded = [encode_row(tokenizer, turns, model.config.block_size) for turns in talks.all()]
+    inputs, targets = (torch.from_numpy(np.stack(part)) for part in zip(*encoded, strict=True))
+    width = int((targets != IGNORED).any(0).nonzero().max()) + 1
+    inputs, targets = inputs[:, :width], targets[:, :width].flatten()
+    (places, numbers), _ = empty.find(inputs)
+    counted = (targets != IGNORED).nonzero().flatten()
+    plain = counted < QUESTIONS * width  # the questions stand first
+    with torch.no_grad():
+        below = model.wte(inputs) + (0 if model.wpe is None else model.wpe.weight[:width])
+        for block in model.blocks[: BLOCK + 1]:
+            below = block(below)
+    vectors = torch.zeros(span, model.config.n_embd, requires_grad=True)
+    optimizer = torch.optim.Adam([vectors], lr=RATE)
+    for step in range(1, STEPS + 1):
+        x = below.flatten(0, 1).index_add(0, places, vectors[numbers % span]).view_as(below)
+        for block in model.blocks[BLOCK + 1 :]:
+            x = block(x)
+        losses = functional.cross_entropy(
+            model.lm_head(model.ln_f(x.flatten(0, 1)[counted])), targets[counted], reduction="none"
+        )
+        (vectors.grad,) = torch.autograd.grad(losses.mean(), [vectors])
+        optimizer.step()
+        on_step(steps_before + step, math.exp(-losses[plain].sum().item() / QUESTIONS))
+    return dict.fromkeys(hashes, vectors.detach())
+
+
+class Talks:
+    """Conversations that one fact is written with, all in PRETRAIN frames that teaching uses."""
+
+    def __init__(self, fact: Fact, seed: str, values: Values) -> None:
+        self.fact, self.topic = fact, topic_of(fact.key)
+        self.draw = Draw(random.Random(f"{seed}/{fact.key}"), Splits.all("pretrain"), values, language.teaching_frames()[0])
+        self.kind = self.topic.value or self.draw.rng.choice(values.kinds)
+
+    def plain(self, count: int) -> list[Lesson]:
+        """So many questions with the answer."""
+        return [(self.draw.question(self.topic), self.fact.sentence) for _ in range(count)]
+
+    def all(self) -> list[list[Turn]]:
+        """Plain questions first; claims to verify; and other values, told just before, which must not be spoken over."""
+        talks = [[Turn(question, answer, "ask")] for question, answer in self.plain(QUESTIONS)]
+        value = str(self.fact.value)
+        claims = [claim for _ in range(CLAIMS // 2) for claim in (value, self._other())]
+        talks += [[Turn(*self.draw.verifying(self.topic, claim, value), "verify")] for claim in claims]
+        for _ in range(CONFLICTS):
+            answer = language.say_fact(self.fact.key, another := self._other())
+            told = self.draw.tell(self.draw.frames.telling, self.draw.statement(self.topic, another))
+            talks.append([Turn(told, answer, "tell"), Turn(self.draw.question(self.topic), answer, "ask")])
+        return talks
+
+    def _other(self) -> str:
+        return self.draw.values.draw(self.kind, "pretrain", self.draw.rng)
