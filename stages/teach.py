@@ -35,7 +35,7 @@ def main(speed: Speed) -> None:
 
     def keep(rows: Rows, kind: str, number: int, place: int) -> Rows:
         file = MEMORY / kind / f"{number}_{place}.safetensors"
-        save_adapter(file, rows, {**identity, "facts": len(rows.spans) // 2})
+        save_adapter(file, rows, {**identity, "facts": len(rows.spans)})
         return rows
 
     began = time.monotonic()

@@ -182,7 +182,7 @@ def test_tensors_that_do_not_fit_the_description_are_refused_by_name(tmp_path):
 
 
 def toy_rows() -> Rows:
-    return randomized(Rows(TOY.n_embd, 0, 1, 2, 3, {hash_of((4, 5)): 2, hash_of((6,)): 3}))
+    return randomized(Rows(TOY.n_embd, 0, 1, 2, 3, {(hash_of((4, 5)), 40): 2, (hash_of((6,)), 41): 3}))
 
 
 def test_rows_come_back_to_the_bit_with_their_origin(tmp_path):
@@ -209,8 +209,8 @@ def test_a_description_of_no_possible_rows_is_refused(tmp_path, change):
     ("lengths", torch.tensor([2, 4]), "vectors is (5, 8) where (6, 8) is expected"),
     ("lengths", torch.tensor([5, 0]), "one row or more"),
     ("lengths", torch.tensor([5]), "no adapter is like this"),
-    ("keys", torch.tensor([7, 7]), "is expected"),
-    ("keys", torch.zeros(2, 2, dtype=torch.int64), "no adapter is like this"),
+    ("keys", torch.tensor([[7, 8], [7, 8]]), "is expected"),
+    ("keys", torch.zeros(2, dtype=torch.int64), "no adapter is like this"),
     ("vectors", torch.full((5, 8), float("nan")), "vectors is not finite"),
 ])  # fmt: skip
 def test_rows_that_do_not_fit_their_keys_are_refused(tmp_path, name, tensor, words):

@@ -24,7 +24,7 @@ from personacore.memory.lessons import MOST_POSITIVES, Lessons
 from personacore.memory.memory import Memory
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.memory.teach import new_adapter, teach_people
-from personacore.memory.write import STEPS, erase, key_hashes, new_rows, write_facts
+from personacore.memory.write import STEPS, erase, new_rows, row_key, write_facts
 from personacore.model.adapter import save_adapter
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.params import load_params
@@ -284,12 +284,12 @@ def test_what_is_told_again_replaces_what_was_told_before(memory, monkeypatch):
     said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence, "I am a baker.": JOB.sentence})
     memory.teach("My dog is called Biscuit.")
     memory.teach("I am a baker.")
-    (first, *_), job = memory.rows.spans, memory.rows.of(key_hashes(memory.tokenizer, JOB.key)[0])
+    (first, _), job = memory.rows.spans, memory.rows.of(row_key(memory.tokenizer, JOB.key))
     before = memory.rows.of(first)
     said(monkeypatch, {"My dog is called Rex.": "Your dog's name is Rex."})
     memory.teach("My dog is called Rex.")
     assert memory.count == 2 and not torch.equal(memory.rows.of(first), before)
-    assert torch.equal(memory.rows.of(key_hashes(memory.tokenizer, JOB.key)[0]), job)
+    assert torch.equal(memory.rows.of(row_key(memory.tokenizer, JOB.key)), job)
 
 
 def test_a_low_rank_adapter_is_no_memory_to_go_on_with(memory, model, tokenizer):

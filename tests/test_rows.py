@@ -12,8 +12,13 @@ SIGN, END, STOP = 28, 29, 30
 KEY, OTHER = (3, 4, 5), (3, 7)
 
 
+def key_of(ids: tuple[int, ...]) -> tuple[int, int]:
+    """Of a key that begins a later sentence with another token, 20 higher."""
+    return hash_of(ids), hash_of((ids[0] + 20, *ids[1:]))
+
+
 def toy_rows(*keys: tuple[int, ...], span: int = 2, block: int = 0) -> Rows:
-    spans = {hash_of(key): span for key in keys}
+    spans = {key_of(key): span for key in keys}
     return randomized(Rows(TOY.n_embd, block, SIGN, END, STOP, spans), 3.0).requires_grad_(False)
 
 
@@ -37,9 +42,22 @@ def test_rows_do_nothing_where_the_assistant_has_said_anything_else(ids):
 
 
 def test_a_sentence_of_the_assistant_begins_behind_a_full_stop():
-    assert places(toy_rows(KEY), SIGN, 1, 2, STOP, *KEY, 9) == [6, 7]
-    assert places(toy_rows(KEY), SIGN, *KEY, 9, STOP, *KEY, 9) == [3, 4, 8, 9]
-    assert places(toy_rows(KEY), 1, STOP, *KEY, 9) == []
+    later = (KEY[0] + 20, *KEY[1:])
+    assert places(toy_rows(KEY), SIGN, 1, 2, STOP, *later, 9) == [6, 7]
+    assert places(toy_rows(KEY, OTHER), SIGN, *OTHER, 9, STOP, *later, 9) == [2, 3, 7, 8]
+    assert places(toy_rows(KEY), 1, STOP, *later, 9) == []
+
+
+def test_a_value_may_hold_a_full_stop():
+    assert places(toy_rows(KEY, span=4), SIGN, *KEY, 9, STOP, 9, STOP, 9) == [3, 4, 5, 6]
+
+
+def test_what_a_conversation_has_said_of_a_key_stands_before_what_is_remembered():
+    rows = toy_rows(KEY, OTHER)
+    assert places(rows, SIGN, *KEY, 9, STOP, END, 1, SIGN, *KEY, 9) == [3, 4]
+    later = (KEY[0] + 20, *KEY[1:])
+    assert places(rows, SIGN, *KEY, 9, STOP, END, 1, SIGN, *OTHER, 9, STOP, *later, 9) == [3, 4, 10, 11]
+    assert places(rows, SIGN, *KEY, 9, STOP, END, SIGN, *KEY, 9, STOP, OTHER[0], OTHER[1]) == [3, 4, 14]
 
 
 def test_a_model_is_the_same_to_the_bit_where_no_key_is_said_and_after_detaching():
@@ -57,17 +75,17 @@ def test_a_model_is_the_same_to_the_bit_where_no_key_is_said_and_after_detaching
 def test_what_one_key_has_changes_nothing_of_another():
     model, said = toy_model(), torch.tensor([[SIGN, *OTHER, 9, END]])
     alone = toy_rows(OTHER)
-    both = alone.with_rows({hash_of(KEY): torch.ones(4, TOY.n_embd)})
+    both = alone.with_rows({key_of(KEY): torch.ones(4, TOY.n_embd)})
     assert torch.equal(logits_of(model, both, said), logits_of(model, alone, said))
-    without = both.with_rows({hash_of(KEY): torch.empty(0, TOY.n_embd)})
+    without = both.with_rows({key_of(KEY): torch.empty(0, TOY.n_embd)})
     assert without.spans == alone.spans and torch.equal(without.vectors, alone.vectors)
 
 
 def test_a_key_that_is_written_again_has_its_new_rows_only():
-    rows = toy_rows(KEY, OTHER).with_rows({hash_of(KEY): torch.full((3, TOY.n_embd), 2.0)})
-    assert rows.spans == {hash_of(KEY): 3, hash_of(OTHER): 2}
-    assert torch.equal(rows.of(hash_of(KEY)), torch.full((3, TOY.n_embd), 2.0))
-    assert torch.equal(rows.of(hash_of(OTHER)), toy_rows(KEY, OTHER).of(hash_of(OTHER)))
+    rows = toy_rows(KEY, OTHER).with_rows({key_of(KEY): torch.full((3, TOY.n_embd), 2.0)})
+    assert rows.spans == {key_of(KEY): 3, key_of(OTHER): 2}
+    assert torch.equal(rows.of(key_of(KEY)), torch.full((3, TOY.n_embd), 2.0))
+    assert torch.equal(rows.of(key_of(OTHER)), toy_rows(KEY, OTHER).of(key_of(OTHER)))
 
 
 def test_generation_with_a_cache_finds_the_same_rows_as_reading_at_once():

@@ -10,7 +10,7 @@ from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_prompt
 from personacore.memory.facts import Fact, plain_question, read_facts
 from personacore.memory.scoring import pad_lessons
-from personacore.memory.write import key_hashes
+from personacore.memory.write import row_key
 from personacore.model.gpt import GPT
 from personacore.model.rows import Rows
 from personacore.tokenizer.bpe import Tokenizer
@@ -49,7 +49,7 @@ class Asked:
 
 def listed(model: GPT, tokenizer: Tokenizer, rows: Rows) -> list[Fact]:
     """What the attached rows say of every key of the grammar that they hold."""
-    keys = [key for key in grammar_keys() if key_hashes(tokenizer, key)[0] in rows.spans]
+    keys = [key for key in grammar_keys() if row_key(tokenizer, key) in rows.spans]
     said = answers(model, tokenizer, [encode_prompt(tokenizer, plain_question(key)) for key in keys])
     read = [(key, fact) for key, answer in zip(keys, said, strict=True) for fact in read_facts(answer) or []]
     return [fact for key, fact in read if fact.key == key and fact.value is not None]

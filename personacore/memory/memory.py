@@ -108,12 +108,12 @@ class Memory:
     @property
     def count(self) -> int:
         """The number of facts."""
-        return len(self.rows.spans) // 2
+        return len(self.rows.spans)
 
     def _save(self, rows: Rows) -> None:
         if self._version != (sha256_of(self.path) if self.path.exists() else None):
             raise UserError(f"{self.path} was changed by another program meanwhile and is left as it is: say it once more")
-        save_adapter(self.path, rows, {**self.identity, "facts": len(rows.spans) // 2})
+        save_adapter(self.path, rows, {**self.identity, "facts": len(rows.spans)})
         self.rows, self._version = rows, sha256_of(self.path)
 
     def _answer(self, text: str, remembering: bool = True) -> str:

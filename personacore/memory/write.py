@@ -22,15 +22,11 @@ from personacore.generation.prompts import encode_row
 from personacore.memory.facts import Fact, Lesson, topic_of
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.model.gpt import GPT
-from personacore.model.rows import Rows, hash_of
+from personacore.model.rows import Key, Rows, hash_of
 from personacore.tokenizer.bpe import Tokenizer
 
 BLOCK = 1  # behind which rows are added
-QUESTIONS, CLAIMS, CONFLICTS = (
-    8,
-    4,
-    4,
-)  # lessons a fact: asked plainly, verified, and with another value told in the conversation
+QUESTIONS, CLAIMS, CONFLICTS = 8, 4, 8  # lessons: plain questions, claims to verify, other values that are being told
 STEPS, RATE = 60, 0.1  # of Adam on the rows of a fact
 
 
@@ -65,11 +61,11 @@ def write_facts(
 
 def erase(rows: Rows, tokenizer: Tokenizer, key: str) -> Rows:
     """The rows without those of a key."""
-    return rows.with_rows(dict.fromkeys(key_hashes(tokenizer, key), torch.empty(0, rows.width)))
+    return rows.with_rows({row_key(tokenizer, key): torch.empty(0, rows.width)})
 
 
-def key_hashes(tokenizer: Tokenizer, key: str) -> tuple[int, int]:
-    """The hashes of what the assistant says before a value: at the beginning of its answer, and in a later sentence."""
+def row_key(tokenizer: Tokenizer, key: str) -> Key:
+    """What finds the rows of a fact's key, such as "Your dog's name"."""
     return hash_of(tokenizer.encode(f"{key} is")), hash_of(tokenizer.encode(f" {key} is"))
 
 
@@ -80,11 +76,11 @@ def _write(
     talks: "Talks",
     steps_before: int,
     on_step: Callable[[int, float], None],
-) -> dict[int, Tensor]:
-    """The rows (span, C) that make the model say a fact, by hashed key."""
-    hashes = key_hashes(tokenizer, fact.key)
+) -> dict[Key, Tensor]:
+    """The rows (span, C) that make the model say a fact, by their key."""
+    key = row_key(tokenizer, fact.key)
     span = len(tokenizer.encode(fact.sentence)) - len(tokenizer.encode(f"{fact.key} is"))  # its value and the full stop
-    empty = new_rows(model, tokenizer).with_rows(dict.fromkeys(hashes, torch.zeros(span, model.config.n_embd)))
+    empty = new_rows(model, tokenizer).with_rows({key: torch.zeros(span, model.config.n_embd)})
     encoded = [encode_row(tokenizer, turns, model.config.block_size) for turns in talks.all()]
     inputs, targets = (torch.from_numpy(np.stack(part)) for part in zip(*encoded, strict=True))
     width = int((targets != IGNORED).any(0).nonzero().max()) + 1
@@ -99,7 +95,7 @@ def _write(
     vectors = torch.zeros(span, model.config.n_embd, requires_grad=True)
     optimizer = torch.optim.Adam([vectors], lr=RATE)
     for step in range(1, STEPS + 1):
-        x = below.flatten(0, 1).index_add(0, places, vectors[numbers % span]).view_as(below)
+        x = below.flatten(0, 1).index_add(0, places, vectors[numbers]).view_as(below)
         for block in model.blocks[BLOCK + 1 :]:
             x = block(x)
         losses = functional.cross_entropy(
@@ -108,7 +104,7 @@ def _write(
         (vectors.grad,) = torch.autograd.grad(losses.mean(), [vectors])
         optimizer.step()
         on_step(steps_before + step, math.exp(-losses[plain].sum().item() / QUESTIONS))
-    return dict.fromkeys(hashes, vectors.detach())
+    return {key: vectors.detach()}
 
 
 class Talks:
@@ -124,7 +120,7 @@ class Talks:
         return [(self.draw.question(self.topic), self.fact.sentence) for _ in range(count)]
 
     def all(self) -> list[list[Turn]]:
-        """Plain questions first; claims to verify; and other values, told just before, which must not be spoken over."""
+        """Plain questions first; claims to verify; and other values that are being told, which must not be spoken over."""
         talks = [[Turn(question, answer, "ask")] for question, answer in self.plain(QUESTIONS)]
         value = str(self.fact.value)
         claims = [claim for _ in range(CLAIMS // 2) for claim in (value, self._other())]
@@ -132,7 +128,7 @@ class Talks:
         for _ in range(CONFLICTS):
             answer = language.say_fact(self.fact.key, another := self._other())
             told = self.draw.tell(self.draw.frames.telling, self.draw.statement(self.topic, another))
-            talks.append([Turn(told, answer, "tell"), Turn(self.draw.question(self.topic), answer, "ask")])
+            talks.append([Turn(told, answer, "tell")])
         return talks
 
     def _other(self) -> str:

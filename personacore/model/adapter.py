@@ -61,7 +61,9 @@ def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[A
         if description["written_as"] == "lora":
             adapter: Adapter = LoRA(GPTConfig(**description["config"]), **shape)
         else:
-            adapter = Rows(**shape, spans=dict(zip(tensors["keys"].tolist(), tensors["lengths"].tolist(), strict=True)))
+            adapter = Rows(
+                **shape, spans=dict(zip(map(tuple, tensors["keys"].tolist()), tensors["lengths"].tolist(), strict=True))
+            )
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{path}: no adapter is like this ({' '.join(str(error).split())}): {_MEND}") from None
     needed, given = ({name: tuple(value.shape) for name, value in each.items()} for each in (adapter.state_dict(), tensors))

@@ -5,9 +5,12 @@ n-gram is what the assistant has said of its sentence, since an answer writes ou
 does not say those words is computed by the base alone, to the bit, and rows of different facts never meet.
 """
 
+import dataclasses
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
@@ -26,36 +29,43 @@ def hash_of(ids: Sequence[int]) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
+Key = tuple[int, int]  # the hashes of a run of tokens at the beginning of an answer, and in a later sentence
+
+
 class Rows(nn.Module):
     """Consecutive rows (N, C) for each key: one behind the key, and one behind each token that follows it.
 
-    `spans` says how many rows each hashed key has, `block` behind which block they are added. A sentence of the assistant
-    begins behind `sign` or `stop` and the assistant's turn ends with `end`, all ids of tokens.
+    `spans` says how many rows each key has, `block` behind which block they are added. A sentence of the assistant begins
+    behind `sign` or `stop`, and the assistant's turn ends with `end`, all ids of tokens. A key acts once in a conversation:
+    what was said in it stands before what is remembered.
+    Raises:
+        ValueError: numbers that no rows have.
     """
 
-    def __init__(self, width: int, block: int, sign: int, end: int, stop: int, spans: Mapping[int, int]) -> None:
+    def __init__(self, width: int, block: int, sign: int, end: int, stop: int, spans: Mapping[Key, int]) -> None:
         super().__init__()
-        self.width, self.block, self.sign, self.end, self.stop = width, block, sign, end, stop
         if not all(isinstance(number, int) for number in (width, block, sign, end, stop)) or width < 1 or block < 0:
             raise ValueError(f"width {width}, block {block} or a token's id ({sign}, {end}, {stop}) is impossible")
         if any(span < 1 for span in spans.values()):
             raise ValueError("every key has one row or more")
+        self.width, self.block, self.sign, self.end, self.stop = width, block, sign, end, stop
         self.spans = dict(spans)
-        self.register_buffer("keys", torch.tensor(list(self.spans), dtype=torch.int64))
+        self.register_buffer("keys", torch.tensor(list(self.spans), dtype=torch.int64).view(-1, 2))
         self.register_buffer("lengths", torch.tensor(list(self.spans.values()), dtype=torch.int64))
         self.vectors = nn.Parameter(torch.zeros(sum(self.spans.values()), width))
-        firsts = torch.tensor([0, *self.spans.values()]).cumsum(0).tolist()
-        self._places = {key: (first, first + span) for (key, span), first in zip(self.spans.items(), firsts, strict=False)}
-        self._read: WeakKeyDictionary[KeyValueCache, list[_Sentence]] = WeakKeyDictionary()
+        lasts = list(itertools.accumulate(self.spans.values()))
+        self._places = {key: (last - span, last) for (key, span), last in zip(self.spans.items(), lasts, strict=True)}
+        self._place_of = {number: place for key, place in self._places.items() for number in key}
+        self._readers: WeakKeyDictionary[KeyValueCache, list[_Reader]] = WeakKeyDictionary()
         self._found = torch.empty(2, 0, dtype=torch.long)
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
-    def of(self, key: int) -> Tensor:
+    def of(self, key: Key) -> Tensor:
         """The rows (span, C) of a key."""
         return self.vectors[slice(*self._places[key])]
 
     @torch.no_grad()
-    def with_rows(self, written: Mapping[int, Tensor]) -> "Rows":
+    def with_rows(self, written: Mapping[Key, Tensor]) -> "Rows":
         """A copy in which these keys have these rows (span, C) instead of those they had, or none where they are empty."""
         parts = {key: self.of(key) for key in self.spans} | dict(written)
         parts = {key: part for key, part in parts.items() if len(part)}
@@ -63,29 +73,33 @@ class Rows(nn.Module):
         rows.vectors = nn.Parameter(torch.cat([torch.empty(0, self.width), *(part.detach() for part in parts.values())]))
         return rows
 
-    def find(self, ids: Tensor, before: Sequence["_Sentence"] | None = None) -> tuple[Tensor, list["_Sentence"]]:
-        """Where rows act in ids (B, T), as places in the flat batch and in the rows (2, K), and the sentences at the end."""
+    def find(self, ids: Tensor, before: Sequence["_Reader"] | None = None) -> tuple[Tensor, list["_Reader"]]:
+        """Where rows act in ids (B, T), as places in the flat batch and in the rows (2, K), and what was read by then."""
         found, after = [], []
         for number, row in enumerate(ids.tolist()):
-            sentence = before[number] if before else _Sentence()
+            reader = before[number] if before else _Reader()
             for place, token in enumerate(row):
-                sentence = self._heard(sentence, token)
-                if sentence.row < sentence.end:
-                    found.append((number * len(row) + place, sentence.row))
-            after.append(sentence)
+                reader = self._read(reader, token)
+                if reader.row < reader.last:
+                    found.append((number * len(row) + place, reader.row))
+            after.append(reader)
         return torch.tensor(found, dtype=torch.long).view(-1, 2).T, after
 
-    def _heard(self, sentence: "_Sentence", token: int) -> "_Sentence":
+    def _read(self, reader: "_Reader", token: int) -> "_Reader":
         if token == self.end:
-            return _Sentence()
-        if token == self.sign or (token == self.stop and sentence.said is not None):
-            return _Sentence(())
-        if sentence.said is None:
-            return sentence
-        if sentence.end:
-            return _Sentence(sentence.said, sentence.row + 1, sentence.end)
-        said = (*sentence.said, token)
-        return _Sentence(said, *self._places.get(hash_of(said), (0, 0)))
+            return _Reader(heard=reader.heard)
+        if reader.row + 1 < reader.last:  # inside a value, in which a full stop may stand
+            return dataclasses.replace(reader, row=reader.row + 1)
+        if token == self.sign or (token == self.stop and reader.sentence is not None):
+            return _Reader((), heard=reader.heard)
+        if reader.sentence is None:
+            return reader
+        if reader.last:  # behind a value, up to the end of the sentence
+            return dataclasses.replace(reader, row=reader.last)
+        sentence = (*reader.sentence, token)
+        first, last = self._place_of.get(hash_of(sentence), (0, 0))
+        said = bool(last) and first in reader.heard
+        return _Reader(sentence, last if said else first, last, reader.heard | {first} if last else reader.heard)
 
     def attach(self, model: GPT) -> None:
         """Change what `model` computes until `detach`.
@@ -102,10 +116,10 @@ class Rows(nn.Module):
 
         def look_up(_: nn.Module, inputs: tuple[Tensor, KeyValueCache | None]) -> None:
             cache = inputs[1] if len(inputs) > 1 else None
-            said = self._read[cache] if cache is not None and cache.length else None
+            said = self._readers[cache] if cache is not None and cache.length else None
             self._found, said = self.find(ids.pop(), said)
             if cache is not None:
-                self._read[cache] = said
+                self._readers[cache] = said
 
         def add(_: nn.Module, __: object, output: Tensor) -> Tensor | None:
             return self.added(output, self._found) if self._found.numel() else None
@@ -135,10 +149,12 @@ class Rows(nn.Module):
             self.detach()
 
 
-class _Sentence:
-    """What the assistant has said of a sentence (None outside its turn), and the next row with the end of its rows."""
+@dataclass(frozen=True)
+class _Reader:
+    """What was read of a conversation: the assistant's sentence so far, None where it does not speak; the row that acts, up to
+    the last one of its key; and the keys that were said."""
 
-    __slots__ = ("end", "row", "said")
-
-    def __init__(self, said: tuple[int, ...] | None = None, row: int = 0, end: int = 0) -> None:
-        self.said, self.row, self.end = said, row, end
+    sentence: tuple[int, ...] | None = None
+    row: int = 0
+    last: int = 0
+    heard: frozenset[int] = frozenset()
