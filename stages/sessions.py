@@ -9,7 +9,7 @@ from personacore.layout import CHAT_EXPORT
 from personacore.memory.people import draw_sessions
 from personacore.memory.sessions import COUNT, FOLDER, QUICK_COUNT, Session, hold_sessions
 from personacore.model.adapter import save_adapter
-from personacore.model.rows import Rows
+from personacore.model.rows import MemoryRows
 from personacore.params import load_params
 from personacore.stage import Speed, run_stage
 
@@ -24,7 +24,7 @@ def main(speed: Speed) -> None:
     write_json(FOLDER / "facts.json", [dataclasses.astuple(fact) for fact in facts])
     held: list[Session] = []
 
-    def keep(told: int, rows: Rows, session: Session) -> None:
+    def keep(told: int, rows: MemoryRows, session: Session) -> None:
         held.append(session)
         save_adapter(FOLDER / f"{told}.safetensors", rows, {**identity, "facts": told})
         listed = f"listed {session.right} of {session.told_before} facts and {session.listed - session.right} others"

@@ -11,7 +11,7 @@ from personacore.layout import CHAT_EXPORT, MEMORY
 from personacore.memory.people import UPDATED, correct_facts, draw_people, handwritten_people
 from personacore.memory.write import STEPS, erase, new_rows, write_facts
 from personacore.model.adapter import save_adapter
-from personacore.model.rows import Rows
+from personacore.model.rows import MemoryRows
 from personacore.params import load_params
 from personacore.reporting.tables import write_csv
 from personacore.stage import Speed, run_stage
@@ -33,14 +33,14 @@ def main(speed: Speed) -> None:
     write_json(MEMORY / "people.json", listed)
     new = new_rows(model, tokenizer)
 
-    def keep(rows: Rows, kind: str, number: int, place: int) -> Rows:
+    def keep(rows: MemoryRows, kind: str, number: int, place: int) -> MemoryRows:
         file = MEMORY / kind / f"{number}_{place}.safetensors"
         save_adapter(file, rows, {**identity, "facts": len(rows.spans)})
         return rows
 
     began = time.monotonic()
     curve: list[tuple[int, int, int, float]] = []
-    taught: list[Rows] = []  # of the first seed
+    taught: list[MemoryRows] = []  # of the first seed
     for number, (place, facts) in itertools.product(range(memory.seeds), enumerate(people)):
         steps: list[float] = []
         rows, sure = write_facts(model, tokenizer, new, facts, f"{seed + number}/{place}", lambda _, p, to=steps: to.append(p))

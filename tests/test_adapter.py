@@ -8,7 +8,7 @@ import torch
 from personacore.errors import UserError
 from personacore.model import tensors as tensors_module
 from personacore.model.adapter import load_adapter, save_adapter
-from personacore.model.rows import Rows, hash_of
+from personacore.model.rows import MemoryRows, hash_of
 from personacore.model.tensors import load_tensors, save_tensors
 from tests.toys import TOY, assert_same_bits, logits_of, randomized, state_of, taught, toy_model, toy_tokens
 
@@ -42,7 +42,7 @@ def test_a_memory_comes_back_to_the_bit_with_its_origin(tmp_path):
     assert description == {
         **HASHES,
         "facts": 12,
-        "schema": 1,
+        "schema": 2,
         "kind": "memory",
         "written_as": "lora",
         "rank": 5,
@@ -118,8 +118,10 @@ def test_a_file_that_is_no_memory_or_a_newer_one_is_refused(tmp_path):
     assert_refused(path, "is missing", "start a new memory")
     rewrite(path, kind=None)
     assert_refused(path, "no memory file", "start a new memory")
-    rewrite(path, schema=2)
-    assert_refused(path, "schema 2", "update personacore")
+    rewrite(path, schema=3)
+    assert_refused(path, "schema 3", "update personacore")
+    rewrite(path, schema=1)
+    assert_refused(path, "schema 1", "start a new memory")
     path.write_bytes(b"\x80\x04\x95pickle....")
     assert_refused(path, "damaged", "restore a copy of it")
 
@@ -181,8 +183,10 @@ def test_tensors_that_do_not_fit_the_description_are_refused_by_name(tmp_path):
         assert_refused(path, f"tensor {name} is not finite")
 
 
-def toy_rows() -> Rows:
-    return randomized(Rows(TOY.n_embd, 0, 1, 2, 3, {(hash_of((4, 5)), 40): 2, (hash_of((6,)), 41): 3}))
+def toy_rows() -> MemoryRows:
+    return randomized(
+        MemoryRows(width=TOY.n_embd, block=0, sign=1, end=2, stop=3, spans={(hash_of((4, 5)), 40): 2, (hash_of((6,)), 41): 3})
+    )
 
 
 def test_rows_come_back_to_the_bit_with_their_origin(tmp_path):
@@ -206,10 +210,12 @@ def test_a_description_of_no_possible_rows_is_refused(tmp_path, change):
 
 
 @pytest.mark.parametrize("name, tensor, words", [
-    ("lengths", torch.tensor([2, 4]), "vectors is (5, 8) where (6, 8) is expected"),
+    ("lengths", torch.tensor([2, 4]), "not as many rows"),
     ("lengths", torch.tensor([5, 0]), "one row or more"),
-    ("lengths", torch.tensor([5]), "no adapter is like this"),
-    ("keys", torch.tensor([[7, 8], [7, 8]]), "is expected"),
+    ("lengths", torch.tensor([5]), "of one count"),
+    ("lengths", torch.tensor([10**15, 0]), "not as many rows"),
+    ("keys", torch.tensor([[7.9, 1.0], [2.0, 3.0]]), "no whole numbers"),
+    ("keys", torch.tensor([[7, 8], [7, 9]]), "a key stands twice"),
     ("keys", torch.zeros(2, dtype=torch.int64), "no adapter is like this"),
     ("vectors", torch.full((5, 8), float("nan")), "vectors is not finite"),
 ])  # fmt: skip

@@ -184,4 +184,4 @@ def test_a_listing_says_how_many_facts_it_cannot_list(monkeypatch, capsys, tmp_p
     monkeypatch.setattr(cli, "_open_memory", lambda arguments: Stub())
     assert cli.main(["memory", "list"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "Your dog's name is Biscuit." and said[1].startswith("And 2 more")
+    assert said[0] == "Your dog's name is Biscuit." and said[1].startswith("2 more")

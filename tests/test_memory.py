@@ -264,6 +264,27 @@ def test_a_value_must_stand_in_the_statement_word_by_word(memory, monkeypatch):
     assert memory.read("My age is 42.") == [] and memory.read("My age is 4!") == [Fact("Your age", "4")]
 
 
+@pytest.mark.parametrize("statement, reading", [
+    ("My shoe size is 7.5.", "Your shoe size is 7."),
+    ("My car's price is 12.50 dollars.", "Your car's price is 12."),
+    ("I wake up at 7:03.", "Your wake time is 7."),
+    ("My mail is a@b.org.", "Your mail is b."),
+    ("My shoe size is 7.5.", "Your shoe size is 7.5."),
+])  # fmt: skip
+def test_a_value_that_was_cut_off_is_not_learned(memory, monkeypatch, statement, reading):
+    said(monkeypatch, {statement: reading})
+    assert memory.read(statement) == []
+
+
+def test_what_the_model_says_with_a_space_before_it_is_the_same_key(memory, monkeypatch):
+    said(
+        monkeypatch, {"Tom's dog is Rex.": " Tom's dog's name is Rex.", "What is Tom's dog's name?": "Tom's dog's name is Rex."}
+    )
+    memory.teach("Tom's dog is Rex.")
+    memory.forget("Tom's dog's name")
+    assert memory.count == 0 and not memory.rows.spans
+
+
 def test_a_question_that_would_push_the_conversation_out_of_the_block_is_refused(memory):
     with pytest.raises(UserError, match="longer than 64 tokens"):
         memory.ask("where " * 100)
@@ -295,7 +316,7 @@ def test_what_is_told_again_replaces_what_was_told_before(memory, monkeypatch):
 def test_a_low_rank_adapter_is_no_memory_to_go_on_with(memory, model, tokenizer):
     lora = new_adapter(model, tokenizer, QUICK)
     save_adapter(memory.path, lora, {**memory.identity, "facts": 1})
-    with pytest.raises(UserError, match="is a low-rank adapter"):
+    with pytest.raises(UserError, match="holds no rows for this model"):
         Memory(model, tokenizer, SHA256, memory.path)
 
 

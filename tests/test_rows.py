@@ -5,7 +5,8 @@ import torch
 
 from personacore.generation.generate import generate
 from personacore.generation.sampling import Sampling
-from personacore.model.rows import Rows, hash_of
+from personacore.model.gpt import KeyValueCache
+from personacore.model.rows import MemoryRows, hash_of
 from tests.toys import TOY, assert_same_bits, logits_of, randomized, state_of, toy_model, toy_tokens
 
 SIGN, END, STOP = 28, 29, 30
@@ -17,12 +18,14 @@ def key_of(ids: tuple[int, ...]) -> tuple[int, int]:
     return hash_of(ids), hash_of((ids[0] + 20, *ids[1:]))
 
 
-def toy_rows(*keys: tuple[int, ...], span: int = 2, block: int = 0) -> Rows:
+def toy_rows(*keys: tuple[int, ...], span: int = 2, block: int = 0) -> MemoryRows:
     spans = {key_of(key): span for key in keys}
-    return randomized(Rows(TOY.n_embd, block, SIGN, END, STOP, spans), 3.0).requires_grad_(False)
+    return randomized(
+        MemoryRows(width=TOY.n_embd, block=block, sign=SIGN, end=END, stop=STOP, spans=spans), 3.0
+    ).requires_grad_(False)
 
 
-def places(rows: Rows, *ids: int) -> list[int]:
+def places(rows: MemoryRows, *ids: int) -> list[int]:
     return rows.find(torch.tensor([ids]))[0][0].tolist()
 
 
@@ -48,8 +51,18 @@ def test_a_sentence_of_the_assistant_begins_behind_a_full_stop():
     assert places(toy_rows(KEY), 1, STOP, *later, 9) == []
 
 
-def test_a_value_may_hold_a_full_stop():
-    assert places(toy_rows(KEY, span=4), SIGN, *KEY, 9, STOP, 9, STOP, 9) == [3, 4, 5, 6]
+def test_rows_that_are_left_over_do_not_run_into_the_next_sentence():
+    rows = toy_rows(KEY, OTHER, span=5)
+    later = (KEY[0] + 20, *KEY[1:])
+    assert places(rows, SIGN, *OTHER, 9, STOP, *later, 9, 9, 9, 9, 9) == [2, 3, 7, 8, 9, 10, 11]
+
+
+def test_rows_cannot_go_on_from_a_cache_that_read_without_them():
+    model = toy_model()
+    cache = KeyValueCache(TOY, 1, model.wte.weight)
+    model(torch.tensor([[1, SIGN]]), cache)
+    with toy_rows(KEY).attached(model), pytest.raises(RuntimeError, match="cannot go on"):
+        model(torch.tensor([[3]]), cache)
 
 
 def test_what_a_conversation_has_said_of_a_key_stands_before_what_is_remembered():

@@ -52,6 +52,7 @@ def without_context(monkeypatch) -> None:
     """Leave lessons out that a model must read a conversation for, which the tiny one cannot."""
     monkeypatch.setattr(write, "CONFLICTS", 0)
     monkeypatch.setattr(write, "CLAIMS", 0)
+    monkeypatch.setattr(write, "PAIRS", 0)
     monkeypatch.setattr(write, "STEPS", 200)
 
 

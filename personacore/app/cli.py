@@ -153,9 +153,10 @@ def _memory(arguments: argparse.Namespace) -> None:
         print(f"{memory.path} {'is a memory of this model' if exists else 'does not exist yet: teach something first'}")
         return
     known = memory.known()
-    print("\n".join(fact.sentence for fact in known) or "Nothing is known yet.")
+    lines = [fact.sentence for fact in known]
     if unlisted := memory.count - len(known):
-        print(f"And {unlisted} more, of what I have no list for: ask for it.")
+        lines.append(f"{unlisted} more, which I can answer but not list.")
+    print("\n".join(lines) or "Nothing is known yet.")
 
 
 def _profile(arguments: argparse.Namespace) -> None:

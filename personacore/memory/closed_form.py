@@ -23,7 +23,7 @@ from personacore.model.lora import LoRA
 from personacore.tokenizer.bpe import Tokenizer
 
 PHRASINGS = 8  # questions a fact
-BLOCKS = (1, 2, 3)  # whose MLPs are changed, each its share of what is left
+FIRST_BLOCK = 1  # from which on MLPs are changed, each its share of what is left
 KEPT, NEAR, NEAR_MISSES = 3.0, 4.0, 200  # weight of what is to stay, of what was not told in it, and questions about that
 STEPS, RATE = 30, 0.3  # of Adam on the residual changes
 
@@ -31,6 +31,7 @@ STEPS, RATE = 30, 0.3  # of Adam on the residual changes
 def closed_form(model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic: Tensor) -> LoRA:
     """A change of full rank that makes facts likely, while rows (N, T) of generic conversations stay."""
     lessons = Lessons(facts, "closed form", Values())
+    blocks = range(min(FIRST_BLOCK, model.config.n_layer - 1), model.config.n_layer)
     positives = lessons.positives(PHRASINGS)
     inputs, targets = pad_lessons(tokenizer, positives)
     groups: dict[tuple[int, int], int] = {}
@@ -48,9 +49,9 @@ def closed_form(model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic
     near, _ = pad_lessons(tokenizer, lessons.negatives(NEAR_MISSES, 0))
     memory = LoRA(model.config, model.config.n_embd, float(model.config.n_embd), targets=("fc_out",)).requires_grad_(False)
     with memory.attached(model), torch.no_grad():
-        before = _behind(model, BLOCKS[-1], inputs)[places]
-        for left, block in zip(range(len(BLOCKS), 0, -1), BLOCKS, strict=True):
-            rest = (wanted - (_behind(model, BLOCKS[-1], inputs)[places] - before)) / left  # (places, C)
+        before = _behind(model, blocks[-1], inputs)[places]
+        for left, block in zip(range(len(blocks), 0, -1), blocks, strict=True):
+            rest = (wanted - (_behind(model, blocks[-1], inputs)[places] - before)) / left  # (places, C)
             features = _features(model, block, inputs)
             keys = features[places]
             ordinary = _features(model, block, generic)[(generic != tokenizer.end_of_text).flatten()]
@@ -73,7 +74,7 @@ def _wanted_changes(model: GPT, inputs: Tensor, ids: Tensor, places: Tensor, num
     def add(_: nn.Module, __: object, output: Tensor) -> Tensor:
         return output.flatten(0, 1).index_add(0, places, vectors[numbers]).view_as(output)
 
-    hook = model.blocks[BLOCKS[-1]].register_forward_hook(add)
+    hook = model.blocks[-1].register_forward_hook(add)
     for _ in range(STEPS):
         logits = model.lm_head(model.hidden(inputs).flatten(0, 1)[places])
         functional.cross_entropy(logits, ids).backward()

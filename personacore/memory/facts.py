@@ -41,7 +41,7 @@ def read_facts(answer: str) -> list[Fact] | None:
     >>> read_facts("Your dog's name is Biscuit. Your dog's age is 4.")
     [Fact(key="Your dog's name", value='Biscuit'), Fact(key="Your dog's age", value='4')]
     """
-    sentences = [part for part in answer.replace(". ", ".\n").split("\n") if part]
+    sentences = [part.strip() for part in answer.replace(". ", ".\n").split("\n") if part]
     read = [read_fact(part) for part in sentences]
     return None if not read or None in read else [Fact(*pair) for pair in read if pair is not None]
 

@@ -1,5 +1,6 @@
 """One person's memory: it is taught by telling, asked without any context, corrected, and made to forget."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -10,12 +11,12 @@ from personacore.errors import UserError
 from personacore.files import sha256_of
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_prompt
-from personacore.memory.facts import Fact, holds, read_facts
+from personacore.memory.facts import Fact, read_facts
 from personacore.memory.inventory import listed
 from personacore.memory.write import erase, new_rows, write_facts
 from personacore.model.adapter import load_adapter, save_adapter
 from personacore.model.gpt import GPT
-from personacore.model.rows import Rows
+from personacore.model.rows import MemoryRows
 from personacore.tokenizer.bpe import Tokenizer
 
 
@@ -50,8 +51,8 @@ class Memory:
         self._version = sha256_of(path) if path.exists() else None
         if self._version is not None:
             adapter, _ = load_adapter(path, **self.identity)
-            if not isinstance(adapter, Rows):
-                raise UserError(f"{path} is a low-rank adapter, which a pipeline taught: name another file for your memory")
+            if not isinstance(adapter, MemoryRows) or adapter.shape() != self.rows.shape():
+                raise UserError(f"{path} holds no rows for this model, as a memory does: name another file for your memory")
             self.rows = adapter
 
     def ask(self, question: str) -> str:
@@ -61,10 +62,11 @@ class Memory:
     def read(self, statement: str) -> list[Fact]:
         """The facts that the model itself reads out of a statement, without the memory; none where it reads none.
 
-        A value that does not stand in the statement was not read but made up, and makes the reading worth nothing.
+        A value that does not stand in the statement was made up, and one that goes on there, as 7 does in 7.5, was cut off:
+        that makes the reading worth nothing.
         """
         facts = read_facts(self._answer(statement, remembering=False)) or []
-        return facts if all(fact.value is not None and holds(statement, fact.value) for fact in facts) else []
+        return facts if all(fact.value is not None and _stands_in(statement, fact.value) for fact in facts) else []
 
     def teach(self, statement: str, on_step: Callable[[int, float], None] = lambda step, sure: None) -> Told:
         """Learn what a statement says, in the place of what was known of the same, and save.
@@ -110,7 +112,7 @@ class Memory:
         """The number of facts."""
         return len(self.rows.spans)
 
-    def _save(self, rows: Rows) -> None:
+    def _save(self, rows: MemoryRows) -> None:
         if self._version != (sha256_of(self.path) if self.path.exists() else None):
             raise UserError(f"{self.path} was changed by another program meanwhile and is left as it is: say it once more")
         save_adapter(self.path, rows, {**self.identity, "facts": len(rows.spans)})
@@ -127,3 +129,9 @@ class Memory:
         if len(self.tokenizer.encode(text)) > longest:
             raise UserError(f"the text is longer than {longest} tokens: say it in shorter sentences, one at a time")
         return text
+
+
+def _stands_in(statement: str, value: str) -> bool:
+    """Whether a value stands in a statement whole, and holds no full stop, at which sentences are told apart."""
+    whole = rf"(?<!\w)(?<!\w[.:@,]){re.escape(value)}(?!\w)(?![.:@,]\w)"
+    return "." not in value and re.search(whole, statement, re.IGNORECASE) is not None

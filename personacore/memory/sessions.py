@@ -15,7 +15,7 @@ from personacore.memory.recall import Asker, Outcomes, judged
 from personacore.memory.write import new_rows, write_facts
 from personacore.model.adapter import Adapter
 from personacore.model.gpt import GPT
-from personacore.model.rows import Rows
+from personacore.model.rows import MemoryRows
 from personacore.tokenizer.bpe import Tokenizer
 
 FOLDER = MEMORY.with_name("sessions")
@@ -38,7 +38,7 @@ def hold_sessions(
     tokenizer: Tokenizer,
     facts: Sequence[Fact],
     seed: str,
-    on_session: Callable[[int, Rows, Session], None],
+    on_session: Callable[[int, MemoryRows, Session], None],
 ) -> None:
     """One session for each fact, in which nothing is at hand but the memory that the session before has left.
 

@@ -5,15 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from personacore.errors import UserError
 from personacore.model.gpt import GPTConfig
 from personacore.model.lora import LoRA
-from personacore.model.rows import Rows
+from personacore.model.rows import SHAPE as ROW_SHAPE
+from personacore.model.rows import Key, MemoryRows
 from personacore.model.tensors import load_tensors, save_tensors
 
-SCHEMA = 1
-SHAPES = {"lora": ("rank", "alpha", "targets", "invocation"), "rows": ("width", "block", "sign", "end", "stop")}
-Adapter = LoRA | Rows
+SCHEMA = 2
+SHAPES = {"lora": ("rank", "alpha", "targets", "invocation"), "rows": ROW_SHAPE}
+Adapter = LoRA | MemoryRows
 _MEND = "restore a copy of it, or start a new memory"
 
 
@@ -29,9 +33,7 @@ def save_adapter(path: Path, adapter: Adapter, provenance: Mapping[str, object])
     tensors = adapter.state_dict()
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():  # it could not be loaded again
-            raise UserError(
-                f"{path}: tensor {name} is not finite, the file is left as it was: teach with a lower learning rate"
-            )
+            raise UserError(f"{path}: tensor {name} is not finite, the file is left as it was: say it in other words")
     shape = {name: getattr(adapter, name) for name in SHAPES[kind]}
     if kind == "lora":
         shape["config"] = dataclasses.asdict(adapter.config)
@@ -51,7 +53,9 @@ def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[A
     if description.get("kind") != "memory":
         raise UserError(f"{path} is no memory file: give the path of one, or start a new memory")
     if (schema := description.get("schema")) != SCHEMA:
-        raise UserError(f"{path} has schema {schema!r}, and this version reads {SCHEMA}: update personacore")
+        older = isinstance(schema, int) and schema < SCHEMA
+        advice = "start a new memory" if older else "update personacore"
+        raise UserError(f"{path} has schema {schema!r}, and this version reads {SCHEMA}: {advice}")
     for key, here, what in (("base_sha256", base_sha256, "model"), ("tokenizer_sha256", tokenizer_sha256, "tokenizer")):
         if (there := str(description.get(key))) != here:
             differ = f"this memory belongs to another {what} ({there[:12]}), not to this one ({here[:12]})"
@@ -61,9 +65,7 @@ def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[A
         if description["written_as"] == "lora":
             adapter: Adapter = LoRA(GPTConfig(**description["config"]), **shape)
         else:
-            adapter = Rows(
-                **shape, spans=dict(zip(map(tuple, tensors["keys"].tolist()), tensors["lengths"].tolist(), strict=True))
-            )
+            adapter = MemoryRows(**shape, spans=_spans(tensors))
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{path}: no adapter is like this ({' '.join(str(error).split())}): {_MEND}") from None
     needed, given = ({name: tuple(value.shape) for name, value in each.items()} for each in (adapter.state_dict(), tensors))
@@ -75,3 +77,17 @@ def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[A
             raise UserError(f"{path}: tensor {name} is not finite: {_MEND}")
     adapter.load_state_dict(tensors)
     return adapter, description
+
+
+def _spans(tensors: Mapping[str, Tensor]) -> dict[Key, int]:
+    """How many rows each key has, once the tensors are known to be of one table: only then is room made for it.
+
+    Raises:
+        ValueError: they are not.
+    """
+    keys, lengths, vectors = (tensors[name] for name in ("keys", "lengths", "vectors"))
+    if keys.dtype != torch.int64 or lengths.dtype != torch.int64 or keys.shape != (len(lengths), 2):
+        raise ValueError("keys and lengths are no whole numbers of one count")
+    if vectors.dim() != 2 or int(lengths.sum()) != len(vectors) or len(set(keys.flatten().tolist())) != keys.numel():
+        raise ValueError("there are not as many rows as the keys have, or a key stands twice")
+    return dict(zip(map(tuple, keys.tolist()), lengths.tolist(), strict=True))

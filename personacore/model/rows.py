@@ -29,10 +29,11 @@ def hash_of(ids: Sequence[int]) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
+SHAPE = ("width", "block", "sign", "end", "stop")
 Key = tuple[int, int]  # the hashes of a run of tokens at the beginning of an answer, and in a later sentence
 
 
-class Rows(nn.Module):
+class MemoryRows(nn.Module):
     """Consecutive rows (N, C) for each key: one behind the key, and one behind each token that follows it.
 
     `spans` says how many rows each key has, `block` behind which block they are added. A sentence of the assistant begins
@@ -42,7 +43,7 @@ class Rows(nn.Module):
         ValueError: numbers that no rows have.
     """
 
-    def __init__(self, width: int, block: int, sign: int, end: int, stop: int, spans: Mapping[Key, int]) -> None:
+    def __init__(self, *, width: int, block: int, sign: int, end: int, stop: int, spans: Mapping[Key, int]) -> None:
         super().__init__()
         if not all(isinstance(number, int) for number in (width, block, sign, end, stop)) or width < 1 or block < 0:
             raise ValueError(f"width {width}, block {block} or a token's id ({sign}, {end}, {stop}) is impossible")
@@ -60,16 +61,20 @@ class Rows(nn.Module):
         self._found = torch.empty(2, 0, dtype=torch.long)
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
+    def shape(self) -> dict[str, int]:
+        """What rows must have in common to act on one model."""
+        return {name: getattr(self, name) for name in SHAPE}
+
     def of(self, key: Key) -> Tensor:
         """The rows (span, C) of a key."""
         return self.vectors[slice(*self._places[key])]
 
     @torch.no_grad()
-    def with_rows(self, written: Mapping[Key, Tensor]) -> "Rows":
+    def with_rows(self, written: Mapping[Key, Tensor]) -> "MemoryRows":
         """A copy in which these keys have these rows (span, C) instead of those they had, or none where they are empty."""
         parts = {key: self.of(key) for key in self.spans} | dict(written)
         parts = {key: part for key, part in parts.items() if len(part)}
-        rows = Rows(self.width, self.block, self.sign, self.end, self.stop, {key: len(part) for key, part in parts.items()})
+        rows = MemoryRows(**self.shape(), spans={key: len(part) for key, part in parts.items()})
         rows.vectors = nn.Parameter(torch.cat([torch.empty(0, self.width), *(part.detach() for part in parts.values())]))
         return rows
 
@@ -88,14 +93,12 @@ class Rows(nn.Module):
     def _read(self, reader: "_Reader", token: int) -> "_Reader":
         if token == self.end:
             return _Reader(heard=reader.heard)
-        if reader.row + 1 < reader.last:  # inside a value, in which a full stop may stand
-            return dataclasses.replace(reader, row=reader.row + 1)
         if token == self.sign or (token == self.stop and reader.sentence is not None):
             return _Reader((), heard=reader.heard)
         if reader.sentence is None:
             return reader
-        if reader.last:  # behind a value, up to the end of the sentence
-            return dataclasses.replace(reader, row=reader.last)
+        if reader.last:
+            return dataclasses.replace(reader, row=reader.row + 1)
         sentence = (*reader.sentence, token)
         first, last = self._place_of.get(hash_of(sentence), (0, 0))
         said = bool(last) and first in reader.heard
@@ -116,6 +119,8 @@ class Rows(nn.Module):
 
         def look_up(_: nn.Module, inputs: tuple[Tensor, KeyValueCache | None]) -> None:
             cache = inputs[1] if len(inputs) > 1 else None
+            if cache is not None and cache.length and cache not in self._readers:
+                raise RuntimeError("rows cannot go on from what a cache has read without them")
             said = self._readers[cache] if cache is not None and cache.length else None
             self._found, said = self.find(ids.pop(), said)
             if cache is not None:
@@ -140,7 +145,7 @@ class Rows(nn.Module):
             self._hooks.pop().remove()
 
     @contextmanager
-    def attached(self, model: GPT) -> Iterator["Rows"]:
+    def attached(self, model: GPT) -> Iterator["MemoryRows"]:
         """Attach for the length of a `with` block."""
         self.attach(model)
         try:
