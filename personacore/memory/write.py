@@ -26,7 +26,7 @@ from personacore.model.rows import Key, MemoryRows, hash_of
 from personacore.tokenizer.bpe import Tokenizer
 
 BLOCK = 1  # behind which rows are added
-QUESTIONS, CLAIMS, PAIRS, CONFLICTS = 8, 4, 4, 8  # lessons: plain, to verify, for two facts, and with other values told
+QUESTIONS, CLAIMS, PAIRS, CONFLICTS = 8, 4, 4, 16  # lessons: plain, to verify, for two facts, and with other values told
 STEPS, RATE = 60, 0.1  # of Adam on the rows of a fact
 
 
