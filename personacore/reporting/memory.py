@@ -100,9 +100,12 @@ abstention when it says that it does not know. Intervals are 95 % bootstraps ove
 
 ![Teaching](../plots/teaching.png)
 
-**Decision: rows, not a low-rank adapter.** The same {writing["people"]} CALIBRATION people of {writing["facts"]} facts, written in three ways: rows; a LoRA of rank
-{memory.teach.rank} on all projections, taught by gradient against near misses and under a KL to the base; and a change of the MLPs that is
-solved for at once (MEMIT). What wins on recall and on drift ships.
+**Decision: rows, for what happens after the first telling.** The same {writing["people"]} CALIBRATION people of {writing["facts"]} facts, written in three
+ways: rows; a LoRA of rank {memory.teach.rank} on all projections, taught by gradient against near misses and under a KL to the base; and a change of the
+MLPs that is solved for at once (MEMIT). The table compares one telling. It does not show the rest: rows hold facts apart, so that a
+correction overwrites, forgetting leaves nothing, a hundred facts are a hundred tables, and a fact takes a second or two. An adapter has to
+be read out and taught again as a whole each time; what its read-outs lose and make up on the way is in docs/EXPERIMENTS.md. Where the
+adapter is ahead in the table, that is the price.
 
 | gate | {" | ".join(ways)} |
 |---|{"---|" * len(ways)}
