@@ -170,7 +170,7 @@ def plot_teaching(path: Path, curve: pd.DataFrame) -> None:
         axes.plot(probability.quantile(0.1), "--", color=COLORS[1], label="a tenth of the facts lies below")
         axes.plot(probability.min(), ":", color=COLORS[2], label="the least known fact")
         axes.set_ylim(-0.03, 1.03)
-        axes.legend(loc="lower right")
+        axes.legend(loc="center right", bbox_to_anchor=(1.0, 0.61))  # between the lines
 
 
 def plot_moved(path: Path, moved: pd.DataFrame, fisher: pd.DataFrame) -> None:
