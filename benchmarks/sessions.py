@@ -19,14 +19,16 @@ import torch
 from torch import Tensor
 
 from personacore.corpus.dialogue import language
+from personacore.corpus.dialogue.files import read_conversations
 from personacore.corpus.dialogue.values import Values
-from personacore.export.slim import load_slim, load_teaching
+from personacore.export.slim import load_slim
 from personacore.files import write_json
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_prompt
 from personacore.generation.sampling import Sampling
-from personacore.layout import CHAT_EXPORT
+from personacore.layout import CHAT_EXPORT, PRETRAIN
 from personacore.memory.facts import Fact, plain_question, read_facts
+from personacore.memory.generic import generic_rows
 from personacore.memory.inventory import BATCH_ROWS, Asked, grammar_keys
 from personacore.memory.people import Questions, draw_sessions
 from personacore.memory.recall import Asker, abstains
@@ -36,7 +38,7 @@ from personacore.memory.write import new_rows, write_facts
 from personacore.model.adapter import Adapter
 from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
-from personacore.params import TeachParams
+from personacore.params import MemoryParams, TeachParams, load_params
 from personacore.tokenizer.bpe import Tokenizer
 
 METRICS = Path("metrics/session_ways.json")
@@ -122,13 +124,16 @@ def in_turn(
         yield lora
 
 
-def written(way: str, model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic: Tensor, params: TeachParams) -> Adapter:
+def written(
+    way: str, model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic: Tensor, memory: MemoryParams
+) -> Adapter:
     """The memory that is left after all sessions."""
+    params = memory.teach
     match way:
         case "rows":
-            rows = new_rows(model, tokenizer)
+            rows = new_rows(model, tokenizer, memory.rows)
             for fact in facts:
-                rows, _ = write_facts(model, tokenizer, rows, [fact], "sessions")
+                rows, _ = write_facts(model, tokenizer, rows, [fact], memory.rows, "sessions")
             return rows
         case "sequential":
             return list(in_turn(model, tokenizer, facts, generic, params, on=True))[-1]
@@ -142,8 +147,8 @@ def written(way: str, model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], g
 def main() -> None:
     """Hold the sessions in each way, ask for all facts, print, and keep the table."""
     model, tokenizer = load_slim(CHAT_EXPORT)
-    params, generic, _ = load_teaching(CHAT_EXPORT)
-    values, table = Values(), {}
+    params, values, table = load_params().memory, Values(), {}
+    generic = generic_rows(read_conversations(PRETRAIN), tokenizer, model.config.block_size)
     facts = draw_sessions(SESSIONS, "calibration", "session ways", values)
     for way in ("rows", "joint", "read_out", "unfiltered", "sequential", "sum"):
         lora = written(way, model, tokenizer, facts, generic, params).requires_grad_(False)

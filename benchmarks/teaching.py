@@ -12,12 +12,14 @@ import time
 
 from personacore.corpus.dialogue.files import read_conversations
 from personacore.corpus.dialogue.values import Values
-from personacore.export.slim import load_slim, load_teaching
+from personacore.export.slim import load_slim
 from personacore.files import write_json
-from personacore.layout import CALIBRATION, CHAT_EXPORT
+from personacore.layout import CALIBRATION, CHAT_EXPORT, PRETRAIN
 from personacore.memory.comparison import measure
+from personacore.memory.generic import generic_rows
 from personacore.memory.people import draw_people
 from personacore.memory.teach import teach_people
+from personacore.params import load_params
 
 PEOPLE, FACTS, SEEDS, TALKS = 2, 10, 3, 100
 SHOWN = ("taught_greedy", "h1_greedy", "h2_greedy", "h2_sampled", "abstain_known_slot", "dialogue_drift", "seconds_per_fact")
@@ -38,7 +40,8 @@ def main() -> None:
     """Teach in each way, print a line each, and keep the table."""
     names = sys.argv[1:] or list(VARIANTS)
     model, tokenizer = load_slim(CHAT_EXPORT)
-    params, generic, _ = load_teaching(CHAT_EXPORT)
+    params = load_params().memory.teach
+    generic = generic_rows(read_conversations(PRETRAIN), tokenizer, model.config.block_size)
     people = draw_people(PEOPLE, FACTS, "calibration", "teaching", Values())
     talks, table = read_conversations(CALIBRATION)[:TALKS], {}
     for name in names:

@@ -67,7 +67,7 @@ class Core:
         """
         if self.folder is None:
             raise UserError("this model was not loaded from an exported folder, so no memory can be taught on it")
-        return Memory(self.model, self.tokenizer, load_teaching(self.folder)[2], Path(path))
+        return Memory(self.model, self.tokenizer, Path(path), *load_teaching(self.folder))
 
 
 def load(folder: str | Path) -> Core:

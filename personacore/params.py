@@ -155,6 +155,7 @@ class ArmParams:
 class ChatParams:
     arm: str
     batch_size: int
+    drill_rows: int
     lr: float
     muon_lr: float
     warmup_steps: int
@@ -168,10 +169,30 @@ class ChatParams:
             _require(getattr(self, name) >= 1, f"chat.{name}: {getattr(self, name)} is below 1")
         for name in ("lr", "muon_lr"):
             _require(getattr(self, name) > 0, f"chat.{name}: {getattr(self, name)} is not above 0")
-        _require(self.warmup_steps >= 0, f"chat.warmup_steps: {self.warmup_steps} is below 0")
+        for name in ("drill_rows", "warmup_steps"):
+            _require(getattr(self, name) >= 0, f"chat.{name}: {getattr(self, name)} is below 0")
         for name in self.arms:
             _require(re.fullmatch(r"[a-z0-9_]+", name) is not None, f"chat.arms.{name}: use a-z, 0-9 and _ in names")
         _require(self.arm in self.arms, f"chat.arm: {self.arm} is none of {', '.join(self.arms)}")
+
+
+@dataclass(frozen=True)
+class RowsParams:
+    block: int
+    questions: int
+    claims: int
+    pairs: int
+    reversed: int
+    steps: int
+    lr: float
+
+    def __post_init__(self) -> None:
+        _require(self.block >= 0, f"memory.rows.block: {self.block} is below 0")
+        for name in ("questions", "steps"):
+            _require(getattr(self, name) >= 1, f"memory.rows.{name}: {getattr(self, name)} is below 1")
+        for name in ("claims", "pairs", "reversed"):
+            _require(getattr(self, name) >= 0, f"memory.rows.{name}: {getattr(self, name)} is below 0")
+        _require(self.lr > 0, f"memory.rows.lr: {self.lr} is not above 0")
 
 
 @dataclass(frozen=True)
@@ -213,11 +234,13 @@ class MemoryParams:
     seeds: int
     questions: int
     draws: int
+    sessions: int
+    rows: RowsParams
     teach: TeachParams
     gates: dict[str, float] = field(hash=False)
 
     def __post_init__(self) -> None:
-        for name in ("facts", "seeds", "questions", "draws"):
+        for name in ("facts", "seeds", "questions", "draws", "sessions"):
             _require(getattr(self, name) >= 1, f"memory.{name}: {getattr(self, name)} is below 1")
         _require(self.people >= 2, f"memory.people: {self.people} is below 2, and one is asked with the memory of another")
 

@@ -1,15 +1,12 @@
 """Export for use: the base in data/export/slim, the arm that converses in data/export/chat."""
 
-from personacore.corpus.dialogue.files import read_conversations
-from personacore.export.generic import generic_rows
 from personacore.export.slim import export_slim
 from personacore.files import sha256_of
-from personacore.layout import ARMS, BASE, CHAT_EXPORT, PRETRAIN, SLIM, TOKENIZER
+from personacore.layout import ARMS, BASE, CHAT_EXPORT, SLIM, TOKENIZER
 from personacore.model.files import load_model
 from personacore.params import load_params
 from personacore.provenance import code_version
 from personacore.stage import Speed, run_stage
-from personacore.tokenizer.files import load_tokenizer
 
 
 def main(speed: Speed) -> None:
@@ -22,11 +19,8 @@ def main(speed: Speed) -> None:
             "made_from": {str(path): sha256_of(path) for path in (source, TOKENIZER)},
             "base": origin,
         }
-        teaching = None
-        if source == chat:
-            rows = generic_rows(read_conversations(PRETRAIN), load_tokenizer(TOKENIZER), model.config.block_size)
-            teaching = params.memory.teach, rows
-        export_slim(folder, model.config, dict(model.named_parameters()), TOKENIZER, params.export.dtype, provenance, teaching)
+        rows = params.memory.rows if source == chat else None
+        export_slim(folder, model.config, dict(model.named_parameters()), TOKENIZER, params.export.dtype, provenance, rows)
 
 
 if __name__ == "__main__":

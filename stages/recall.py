@@ -29,13 +29,13 @@ def main(speed: Speed) -> None:
     params = load_params()
     memory, seed, values = params.memory.scaled(), params.seed, Values()
     model, tokenizer = load_slim(CHAT_EXPORT)
-    sha256 = load_teaching(CHAT_EXPORT)[2]
+    _, identity = load_teaching(CHAT_EXPORT)
     told = json.loads((MEMORY / "people.json").read_text())
     people = {kind: [[Fact(*pair) for pair in facts] for facts in who] for kind, who in told.items()}
     asker, outcomes = Asker(model, tokenizer), Outcomes()
 
     def load(file: Path) -> Adapter:
-        return load_adapter(file, sha256["model.safetensors"], sha256["tokenizer.json"])[0]
+        return load_adapter(file, **identity)[0]
 
     def case(kind: str, number: int, place: int) -> Case:
         memories = [load(MEMORY / kind / f"{number}_{who}.safetensors") for who in (place, (place + 1) % len(people[kind]))]

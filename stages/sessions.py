@@ -7,7 +7,7 @@ from personacore.export.slim import load_slim, load_teaching
 from personacore.files import write_json
 from personacore.layout import CHAT_EXPORT
 from personacore.memory.people import draw_sessions
-from personacore.memory.sessions import COUNT, FOLDER, QUICK_COUNT, Session, hold_sessions
+from personacore.memory.sessions import FOLDER, Session, hold_sessions
 from personacore.model.adapter import save_adapter
 from personacore.model.rows import MemoryRows
 from personacore.params import load_params
@@ -18,9 +18,8 @@ def main(speed: Speed) -> None:
     params = load_params()
     memory, seed = params.memory, params.seed
     model, tokenizer = load_slim(CHAT_EXPORT)
-    sha256 = load_teaching(CHAT_EXPORT)[2]
-    identity = {"base_sha256": sha256["model.safetensors"], "tokenizer_sha256": sha256["tokenizer.json"]}
-    facts = draw_sessions(COUNT if memory.protocol == "full" else QUICK_COUNT, "evaluation", f"{seed}/sessions", Values())
+    rows_params, identity = load_teaching(CHAT_EXPORT)
+    facts = draw_sessions(memory.sessions, "evaluation", f"{seed}/sessions", Values())
     write_json(FOLDER / "facts.json", [dataclasses.astuple(fact) for fact in facts])
     held: list[Session] = []
 
@@ -30,7 +29,7 @@ def main(speed: Speed) -> None:
         listed = f"listed {session.right} of {session.told_before} facts and {session.listed - session.right} others"
         print(f"session {told:4d}: {listed}, {session.seconds:.1f} s", flush=True)
 
-    hold_sessions(model, tokenizer, facts, f"{seed}/sessions", keep)
+    hold_sessions(model, tokenizer, facts, rows_params, f"{seed}/sessions", keep)
     listed, right, told = (sum(getattr(session, name) for session in held) for name in ("listed", "right", "told_before"))
     metrics = {
         "sessions": len(held),

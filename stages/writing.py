@@ -6,10 +6,10 @@ from personacore.corpus.dialogue.files import read_conversations
 from personacore.corpus.dialogue.values import Values
 from personacore.export.slim import load_slim, load_teaching
 from personacore.files import write_json
-from personacore.layout import CALIBRATION, CHAT_EXPORT, MEMORY
+from personacore.layout import CALIBRATION, CHAT_EXPORT, MEMORY, PRETRAIN
 from personacore.memory.comparison import WRITERS, compare
+from personacore.memory.generic import generic_rows
 from personacore.memory.people import draw_people
-from personacore.memory.write import BLOCK, STEPS
 from personacore.model.adapter import save_adapter
 from personacore.params import load_params
 from personacore.reporting.tables import write_csv
@@ -23,13 +23,13 @@ def main(speed: Speed) -> None:
     params = load_params()
     memory, seed = params.memory, params.seed
     model, tokenizer = load_slim(CHAT_EXPORT)
-    _, generic, sha256 = load_teaching(CHAT_EXPORT)
-    identity = {"base_sha256": sha256["model.safetensors"], "tokenizer_sha256": sha256["tokenizer.json"]}
+    _, identity = load_teaching(CHAT_EXPORT)
+    generic = generic_rows(read_conversations(PRETRAIN), tokenizer, model.config.block_size)
     people = draw_people(PEOPLE, memory.facts, "calibration", f"{seed}/writing", Values())
     talks = read_conversations(CALIBRATION)[:TALKS]
     table = {}
     for name, writer in WRITERS.items():
-        memories, found = compare(model, tokenizer, people, talks, generic, memory.teach, writer)
+        memories, found = compare(model, tokenizer, people, talks, generic, memory, writer)
         speed[f"{name}_seconds_per_fact"] = found.pop("seconds_per_fact")
         table[name] = found
         print(name, *(f"{gate} {value}" for gate, value in found.items()), sep="\n  ", flush=True)
@@ -38,8 +38,7 @@ def main(speed: Speed) -> None:
         if name == "lora":
             shares = [(each, float(np.mean([lora.moved(model)[each] for lora in memories]))) for each in memories[0].pairs()]
             write_csv("plots/moved.csv", ("projection", "share"), shares)
-    facts = {"people": PEOPLE, "facts": memory.facts, "block": BLOCK, "steps": STEPS, "ways": table}
-    write_json("metrics/writing.json", facts)
+    write_json("metrics/writing.json", {"people": PEOPLE, "facts": memory.facts, "ways": table})
 
 
 if __name__ == "__main__":

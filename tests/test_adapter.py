@@ -42,7 +42,7 @@ def test_a_memory_comes_back_to_the_bit_with_its_origin(tmp_path):
     assert description == {
         **HASHES,
         "facts": 12,
-        "schema": 2,
+        "schema": 3,
         "kind": "memory",
         "written_as": "lora",
         "rank": 5,
@@ -118,10 +118,10 @@ def test_a_file_that_is_no_memory_or_a_newer_one_is_refused(tmp_path):
     assert_refused(path, "is missing", "start a new memory")
     rewrite(path, kind=None)
     assert_refused(path, "no memory file", "start a new memory")
-    rewrite(path, schema=3)
-    assert_refused(path, "schema 3", "update personacore")
-    rewrite(path, schema=1)
-    assert_refused(path, "schema 1", "start a new memory")
+    rewrite(path, schema=4)
+    assert_refused(path, "schema 4", "update personacore")
+    rewrite(path, schema=2)
+    assert_refused(path, "schema 2", "start a new memory")
     path.write_bytes(b"\x80\x04\x95pickle....")
     assert_refused(path, "damaged", "restore a copy of it")
 
@@ -185,7 +185,16 @@ def test_tensors_that_do_not_fit_the_description_are_refused_by_name(tmp_path):
 
 def toy_rows() -> MemoryRows:
     return randomized(
-        MemoryRows(width=TOY.n_embd, block=0, sign=1, end=2, stop=3, spans={(hash_of((4, 5)), 40): 2, (hash_of((6,)), 41): 3})
+        MemoryRows(
+            width=TOY.n_embd,
+            block=0,
+            sign=1,
+            end=2,
+            stop=3,
+            unknown=4,
+            naming=7,
+            spans={(hash_of((4, 5)), 40, 1): 2, (hash_of((6,)), 41, 2): 3},
+        )
     )
 
 
@@ -200,7 +209,7 @@ def test_rows_come_back_to_the_bit_with_their_origin(tmp_path):
 
 
 @pytest.mark.parametrize("change", [
-    {"width": 0}, {"width": "8"}, {"block": -1}, {"sign": None}, {"end": 1.5},
+    {"width": 0}, {"width": "8"}, {"block": -1}, {"sign": None}, {"end": 1.5}, {"naming": None},
 ])  # fmt: skip
 def test_a_description_of_no_possible_rows_is_refused(tmp_path, change):
     save_adapter(tmp_path / "me", toy_rows(), HASHES)
@@ -214,8 +223,8 @@ def test_a_description_of_no_possible_rows_is_refused(tmp_path, change):
     ("lengths", torch.tensor([5, 0]), "one row or more"),
     ("lengths", torch.tensor([5]), "of one count"),
     ("lengths", torch.tensor([10**15, 0]), "not as many rows"),
-    ("keys", torch.tensor([[7.9, 1.0], [2.0, 3.0]]), "no whole numbers"),
-    ("keys", torch.tensor([[7, 8], [7, 9]]), "a key stands twice"),
+    ("keys", torch.tensor([[7.9, 1.0, 0.0], [2.0, 3.0, 0.0]]), "no whole numbers"),
+    ("keys", torch.tensor([[7, 8, 9], [7, 8, 9]]), "a key stands twice"),
     ("keys", torch.zeros(2, dtype=torch.int64), "no adapter is like this"),
     ("vectors", torch.full((5, 8), float("nan")), "vectors is not finite"),
 ])  # fmt: skip

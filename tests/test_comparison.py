@@ -14,13 +14,13 @@ from personacore.generation.prompts import encode_row
 from personacore.memory.comparison import WRITERS, compare
 from personacore.memory.facts import Fact
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
-from personacore.model.gpt import GPT, GPTConfig
 from personacore.params import load_params
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
-from tests.toys import assert_same_bits, state_of
+from tests.toys import answering_model, assert_same_bits, state_of
 
-PARAMS = dataclasses.replace(load_params(Path(__file__).parent.parent / "params.yaml").memory.teach, max_steps=10, negatives=4)
+COMMITTED = load_params(Path(__file__).parent.parent / "params.yaml").memory
+PARAMS = dataclasses.replace(COMMITTED, teach=dataclasses.replace(COMMITTED.teach, max_steps=10, negatives=4))
 TALKS = [draw_conversation(f"comparison/{number}", Splits.all("pretrain"), 300, Values()) for number in range(12)]
 DOG, JOB = Fact("Your dog's name", "Biscuit"), Fact("Your job", "baker")
 
@@ -30,9 +30,7 @@ DOG, JOB = Fact("Your dog's name", "Biscuit"), Fact("Your job", "baker")
 def test_each_way_makes_facts_likelier_and_leaves_the_model_as_it_was(way, n_layer):
     texts = (text for turns in TALKS for turn in turns for text in (turn.user, turn.assistant))
     tokenizer = Tokenizer(train_merges(count_words(texts), 400))
-    model = GPT(GPTConfig(tokenizer.vocab_size, n_layer=n_layer, n_head=2, n_embd=32, block_size=128))
-    model.reset_parameters(1, embedding_std=0.1)
-    model.eval().requires_grad_(False)
+    model = answering_model(tokenizer, [Fact(fact.key, None) for fact in (DOG, JOB)], n_layer)
     weights = state_of(model)
     generic = torch.from_numpy(np.stack([encode_row(tokenizer, turns, 128)[0] for turns in TALKS[:4]]))
     asked = pad_lessons(tokenizer, [("What is my dog's name?", DOG.sentence)])

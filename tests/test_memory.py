@@ -24,7 +24,7 @@ from personacore.memory.lessons import MOST_POSITIVES, Lessons
 from personacore.memory.memory import Memory
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.memory.teach import new_adapter, teach_people
-from personacore.memory.write import STEPS, erase, new_rows, row_key, write_facts
+from personacore.memory.write import fact_hash
 from personacore.model.adapter import save_adapter
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.params import load_params
@@ -32,13 +32,15 @@ from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 from personacore.training.conversations import ConversationRows
 
-PARAMS = load_params(Path(__file__).parent.parent / "params.yaml").memory.teach
-QUICK = dataclasses.replace(PARAMS, max_steps=30, warmup_steps=2, lr=0.02, negatives=4, reversed=2, open=2, check_interval=10)
+PARAMS = load_params(Path(__file__).parent.parent / "params.yaml").memory
+QUICK = dataclasses.replace(
+    PARAMS.teach, max_steps=30, warmup_steps=2, lr=0.02, negatives=4, reversed=2, open=2, check_interval=10
+)
 VALUES = Values()
 TALKS = [draw_conversation(f"memory/{number}", Splits.all("pretrain"), 300, VALUES) for number in range(30)]
 DOG = Fact("Your dog's name", "Biscuit")
 JOB = Fact("Your job", "baker")
-SHA256 = {"model.safetensors": "a" * 64, "tokenizer.json": "b" * 64}
+IDENTITY = {"base_sha256": "a" * 64, "tokenizer_sha256": "b" * 64}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def generic(tokenizer) -> torch.Tensor:
 
 @pytest.fixture
 def memory(model, tokenizer, tmp_path) -> Memory:
-    return Memory(model, tokenizer, SHA256, tmp_path / "me.safetensors")
+    return Memory(model, tokenizer, tmp_path / "me.safetensors", PARAMS.rows, IDENTITY)
 
 
 def probabilities(model: GPT, tokenizer: Tokenizer, facts: list[Fact]) -> torch.Tensor:
@@ -217,24 +219,6 @@ def test_teaching_stops_as_soon_as_it_is_sure(model, tokenizer, generic):
     assert seen == [10] and results[0].steps == 10
 
 
-def test_a_written_fact_becomes_likely_in_phrasings_it_was_not_written_with(model, tokenizer):
-    plain, steps = probabilities(model, tokenizer, [DOG, JOB]), []
-    rows, sure = write_facts(
-        model, tokenizer, new_rows(model, tokenizer), [DOG], "seed", lambda step, p: steps.append((step, p))
-    )
-    with rows.attached(model):
-        written = probabilities(model, tokenizer, [DOG, JOB])
-    assert written[0] > 10 * plain[0] and torch.equal(written[1], plain[1])
-    assert [step for step, _ in steps] == list(range(1, STEPS + 1)) and steps[-1][1] > steps[0][1] and len(sure) == 1
-    assert torch.equal(probabilities(model, tokenizer, [DOG, JOB]), plain)
-
-
-def test_an_erased_fact_leaves_the_other_to_the_bit(model, tokenizer):
-    new = new_rows(model, tokenizer)
-    both, alone = (write_facts(model, tokenizer, new, facts, "seed")[0] for facts in ([DOG, JOB], [JOB]))
-    assert torch.equal(erase(both, tokenizer, DOG.key).vectors, alone.vectors)
-
-
 # A memory in a file
 
 
@@ -292,32 +276,33 @@ def test_a_question_that_would_push_the_conversation_out_of_the_block_is_refused
 
 def test_two_that_teach_one_file_at_once_do_not_undo_each_other(memory, model, tokenizer, monkeypatch):
     said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence, "I am a baker.": JOB.sentence})
-    other = Memory(model, tokenizer, SHA256, memory.path)
+    other = Memory(model, tokenizer, memory.path, PARAMS.rows, IDENTITY)
     memory.teach("My dog is called Biscuit.")
     saved = memory.path.read_bytes()
     with pytest.raises(UserError, match="changed by another program meanwhile"):
         other.teach("I am a baker.")
     assert memory.path.read_bytes() == saved
-    assert Memory(model, tokenizer, SHA256, memory.path).teach("I am a baker.").understood
+    assert Memory(model, tokenizer, memory.path, PARAMS.rows, IDENTITY).teach("I am a baker.").understood
 
 
 def test_what_is_told_again_replaces_what_was_told_before(memory, monkeypatch):
     said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence, "I am a baker.": JOB.sentence})
     memory.teach("My dog is called Biscuit.")
     memory.teach("I am a baker.")
-    (first, _), job = memory.rows.spans, memory.rows.of(row_key(memory.tokenizer, JOB.key))
-    before = memory.rows.of(first)
+    before = {key: memory.rows.of(key) for key in memory.rows.spans}
     said(monkeypatch, {"My dog is called Rex.": "Your dog's name is Rex."})
     memory.teach("My dog is called Rex.")
-    assert memory.count == 2 and not torch.equal(memory.rows.of(first), before)
-    assert torch.equal(memory.rows.of(row_key(memory.tokenizer, JOB.key)), job)
+    after = {key: memory.rows.of(key) for key in memory.rows.spans}
+    assert memory.count == 2 and len(before) == len(after) == 4
+    same = [key for key in after if key in before and torch.equal(after[key], before[key])]
+    assert {key[2] for key in same} == {fact_hash(memory.tokenizer, JOB.key)} and len(same) == 2
 
 
 def test_a_low_rank_adapter_is_no_memory_to_go_on_with(memory, model, tokenizer):
     lora = new_adapter(model, tokenizer, QUICK)
     save_adapter(memory.path, lora, {**memory.identity, "facts": 1})
     with pytest.raises(UserError, match="holds no rows for this model"):
-        Memory(model, tokenizer, SHA256, memory.path)
+        Memory(model, tokenizer, memory.path, PARAMS.rows, IDENTITY)
 
 
 def test_a_taught_memory_is_saved_for_its_owner_only_and_opens_again(memory, tokenizer, monkeypatch):
@@ -326,7 +311,7 @@ def test_a_taught_memory_is_saved_for_its_owner_only_and_opens_again(memory, tok
     assert [learned.fact for learned in lesson.learned] == [DOG] and lesson.understood
     assert memory.path.stat().st_mode & 0o777 == 0o600
     assert b"Biscuit" not in memory.path.read_bytes()
-    again = Memory(memory.model, tokenizer, SHA256, memory.path)
+    again = Memory(memory.model, tokenizer, memory.path, PARAMS.rows, IDENTITY)
     assert again.count == 1
     assert again.rows.spans == memory.rows.spans and torch.equal(again.rows.vectors, memory.rows.vectors)
 

@@ -127,6 +127,7 @@ def test_imports_are_absolute_so_that_they_can_be_followed():
 
 
 READERS = [
+    "chat",
     "dialogues",
     "download",
     "evaluate",

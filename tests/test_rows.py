@@ -1,32 +1,49 @@
 """Memory rows: where they act, what they leave alone to the bit, and that facts never meet in them."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from personacore.generation.generate import generate
 from personacore.generation.sampling import Sampling
-from personacore.model.gpt import KeyValueCache
-from personacore.model.rows import MemoryRows, hash_of
+from personacore.model.gpt import GPT, KeyValueCache
+from personacore.model.rows import Key, MemoryRows, hash_of
 from tests.toys import TOY, assert_same_bits, logits_of, randomized, state_of, toy_model, toy_tokens
 
-SIGN, END, STOP = 28, 29, 30
-KEY, OTHER = (3, 4, 5), (3, 7)
+SIGN, END, STOP, UNKNOWN = 28, 29, 30, 27
+KEY, OTHER, NAMING = (3, 4, 5), (3, 7), (9, 8)
 
 
-def key_of(ids: tuple[int, ...]) -> tuple[int, int]:
-    """Of a key that begins a later sentence with another token, 20 higher."""
-    return hash_of(ids), hash_of((ids[0] + 20, *ids[1:]))
+def key_of(ids: tuple[int, ...]) -> Key:
+    """Of a key that begins a later sentence with another token, 20 higher; each is the only one of its fact."""
+    return hash_of(ids), hash_of((ids[0] + 20, *ids[1:])), hash_of(ids)
 
 
-def toy_rows(*keys: tuple[int, ...], span: int = 2, block: int = 0) -> MemoryRows:
+def toy_rows(*keys: tuple[int, ...], span: int = 2, block: int = 0, unknown: int = UNKNOWN) -> MemoryRows:
     spans = {key_of(key): span for key in keys}
-    return randomized(
-        MemoryRows(width=TOY.n_embd, block=block, sign=SIGN, end=END, stop=STOP, spans=spans), 3.0
-    ).requires_grad_(False)
+    shape = {
+        "width": TOY.n_embd,
+        "block": block,
+        "sign": SIGN,
+        "end": END,
+        "stop": STOP,
+        "unknown": unknown,
+        "naming": hash_of(NAMING),
+    }
+    return randomized(MemoryRows(**shape, spans=spans), 3.0).requires_grad_(False)
+
+
+def ignorant(always: float = 10.0) -> GPT:
+    """A toy that is about to say `UNKNOWN` wherever it is, the surer the larger `always`."""
+    model = toy_model(dataclasses.replace(TOY, tie_weights=False))
+    model.ln_f.bias.fill_(always)
+    model.lm_head.weight[UNKNOWN].fill_(always)
+    return model
 
 
 def places(rows: MemoryRows, *ids: int) -> list[int]:
-    return rows.find(torch.tensor([ids]))[0][0].tolist()
+    return [said.place + n for said in rows.find(torch.tensor([ids]))[0] for n in range(said.count)]
 
 
 def test_rows_act_behind_a_key_that_the_assistant_has_said_and_behind_each_token_that_follows():
@@ -73,8 +90,39 @@ def test_what_a_conversation_has_said_of_a_key_stands_before_what_is_remembered(
     assert places(rows, SIGN, *KEY, 9, STOP, END, SIGN, *KEY, 9, STOP, OTHER[0], OTHER[1]) == [3, 4, 14]
 
 
+def named_rows(*runs: tuple[int, ...]) -> MemoryRows:
+    """Rows behind the words of naming, each key found by a run of the person's words; later in a text it begins 20 higher."""
+    hashes = [(hash_of((*run, SIGN)), hash_of((run[0] + 20, *run[1:], SIGN)), n) for n, run in enumerate(runs)]
+    return MemoryRows(**toy_rows().shape(), spans=dict.fromkeys(hashes, 2))
+
+
+@pytest.mark.parametrize("words, acts", [
+    ((1, 6, 5, 2), True),
+    ((6, 5), True),
+    ((1, 26, 5), True),
+    ((1, 6, 2, 5), False),
+    ((1, 5, 6), False),
+])  # fmt: skip
+def test_a_key_that_the_person_said_acts_behind_the_words_of_naming(words, acts):
+    asked = (*words, END, SIGN)
+    assert places(named_rows((6, 5)), *asked, *NAMING, 1, 1, 1) == ([len(asked) + 1, len(asked) + 2] if acts else [])
+    assert places(named_rows((6, 5)), *asked, 1, *NAMING, 1, 1) == []
+
+
+def test_the_longest_run_of_the_persons_last_words_is_what_is_named():
+    rows = named_rows((6,), (6, 5))
+    (said,), _ = rows.find(torch.tensor([[1, 6, 5, END, SIGN, *NAMING, 1]]))
+    assert said.key == 2
+    assert places(rows, 6, 5, END, SIGN, 1, END, 2, END, SIGN, *NAMING, 1) == []
+
+
+def test_a_key_is_of_the_fact_that_it_is_written_for():
+    with pytest.raises(ValueError, match="keys of its own"):
+        toy_rows().with_fact(1, {key_of(KEY): torch.ones(1, TOY.n_embd)})
+
+
 def test_a_model_is_the_same_to_the_bit_where_no_key_is_said_and_after_detaching():
-    model, tokens = toy_model(), toy_tokens()
+    model, tokens = ignorant(), toy_tokens()
     before, weights = model(tokens), state_of(model)
     rows = toy_rows(KEY, OTHER)
     assert torch.equal(logits_of(model, rows, tokens), before)
@@ -86,23 +134,50 @@ def test_a_model_is_the_same_to_the_bit_where_no_key_is_said_and_after_detaching
 
 
 def test_what_one_key_has_changes_nothing_of_another():
-    model, said = toy_model(), torch.tensor([[SIGN, *OTHER, 9, END]])
+    model, said = ignorant(), torch.tensor([[SIGN, *OTHER, 9, END]])
     alone = toy_rows(OTHER)
-    both = alone.with_rows({key_of(KEY): torch.ones(4, TOY.n_embd)})
+    both = alone.with_fact(hash_of(KEY), {key_of(KEY): torch.ones(4, TOY.n_embd)})
     assert torch.equal(logits_of(model, both, said), logits_of(model, alone, said))
-    without = both.with_rows({key_of(KEY): torch.empty(0, TOY.n_embd)})
+    without = both.with_fact(hash_of(KEY), {})
     assert without.spans == alone.spans and torch.equal(without.vectors, alone.vectors)
 
 
-def test_a_key_that_is_written_again_has_its_new_rows_only():
-    rows = toy_rows(KEY, OTHER).with_rows({key_of(KEY): torch.full((3, TOY.n_embd), 2.0)})
+def test_a_fact_that_is_written_again_has_its_new_rows_only():
+    rows = toy_rows(KEY, OTHER).with_fact(hash_of(KEY), {key_of(KEY): torch.full((3, TOY.n_embd), 2.0)})
     assert rows.spans == {key_of(KEY): 3, key_of(OTHER): 2}
     assert torch.equal(rows.of(key_of(KEY)), torch.full((3, TOY.n_embd), 2.0))
     assert torch.equal(rows.of(key_of(OTHER)), toy_rows(KEY, OTHER).of(key_of(OTHER)))
 
 
-def test_generation_with_a_cache_finds_the_same_rows_as_reading_at_once():
-    model, rows = toy_model(), toy_rows(KEY, OTHER)
+def test_a_key_that_the_model_itself_goes_on_from_is_left_to_the_model():
+    model, said = toy_model(), torch.tensor([[1, 2, SIGN, *KEY, 9, END]])
+    goes_on = model(said)[0, 5].argmax().item()
+    for unknown in range(TOY.vocab_size):
+        changed = not torch.equal(logits_of(model, toy_rows(KEY, unknown=unknown), said), model(said))
+        assert changed == (unknown == goes_on)
+
+
+@pytest.mark.parametrize("always", [10.0, 2.0, 1.0, 0.5, 0.0])
+@pytest.mark.parametrize("first", range(1, 10))
+def test_reading_with_a_cache_is_reading_at_once(always, first):
+    model, rows = ignorant(always), toy_rows(KEY, OTHER)
+    later = (OTHER[0] + 20, *OTHER[1:])
+    texts = torch.tensor([[SIGN, *KEY, 9, STOP, *later, 8, 8], [1, SIGN, *OTHER, 6, 6, STOP, 23, 4, 5]])
+    with rows.attached(model), torch.no_grad():
+        at_once, cache = model(texts), KeyValueCache(model.config, 2, model.wte.weight)
+        parts = [model(texts[:, :first], cache)] + [model(texts[:, place : place + 1], cache) for place in range(first, 10)]
+    assert torch.allclose(torch.cat(parts, 1), at_once, atol=1e-4)
+
+
+def test_every_key_of_a_text_acts_where_the_model_knows_nothing():
+    model, later = ignorant(), (OTHER[0] + 20, *OTHER[1:])
+    said = torch.tensor([[SIGN, *KEY, 9, STOP, *later, 8]])
+    both, first = (logits_of(model, rows, said) for rows in (toy_rows(KEY, OTHER), toy_rows(KEY)))
+    assert torch.allclose(both[:, :7], first[:, :7], atol=1e-5) and not torch.allclose(both[:, 7:], first[:, 7:], atol=1e-2)
+
+
+def test_generation_finds_the_same_rows_as_reading_at_once():
+    model, rows = ignorant(1.0), toy_rows(KEY, OTHER)
     prompts = torch.tensor([[1, SIGN, 3, 4], [2, SIGN, 3, 7]])
     with rows.attached(model), torch.no_grad():
         steps = generate(model, prompts, max_new_tokens=6, sampling=Sampling(0.0), seed=0, stop=END, forbidden=[])

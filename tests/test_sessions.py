@@ -1,27 +1,29 @@
-"""Reading a memory out, and sessions that have nothing else to go by."""
+"""Facts written into a memory, the memory read out, and sessions that have nothing else to go by."""
 
 import pytest
 import torch
-from torch.nn import functional
 
 from personacore.corpus.dialogue import language
 from personacore.corpus.dialogue.values import Values
-from personacore.evaluation.loss import IGNORED
-from personacore.memory import sessions, write
+from personacore.memory import sessions
 from personacore.memory.facts import Fact, plain_question
 from personacore.memory.inventory import grammar_keys, listed
 from personacore.memory.people import Questions, draw_sessions
 from personacore.memory.recall import Asker, Outcomes
-from personacore.memory.scoring import pad_lessons
-from personacore.memory.write import new_rows, write_facts
-from personacore.model.gpt import GPT, GPTConfig
+from personacore.memory.scoring import answer_log_probabilities, pad_lessons
+from personacore.memory.write import erase, new_rows, write_facts
+from personacore.model.gpt import GPT
+from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
+from tests.toys import answering_model
 
 DOG = Fact("Your dog's name", "Biscuit")
 LOST = Fact("Your job", language.FORGOTTEN)
 TOWN = Fact("Your town", "Wexmouth")
 UNTOLD = ["Your dog's age", "Your cat's name", "Your town", "Your age"]
+# Plain questions are all that the tiny model reads.
+PLAIN = RowsParams(block=1, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)
 KEYS = [DOG.key, LOST.key, *UNTOLD]
 
 
@@ -35,33 +37,45 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture(scope="module")
 def model(tokenizer) -> GPT:
     """A tiny model that answers plain questions about six keys: one known, one forgotten, four unknown."""
-    model = GPT(GPTConfig(tokenizer.vocab_size, n_layer=2, n_head=2, n_embd=32, block_size=128))
-    model.reset_parameters(1, embedding_std=0.1)
-    lessons = [(plain_question(fact.key), fact.sentence) for fact in (DOG, LOST, *(Fact(key, None) for key in UNTOLD))]
-    inputs, targets = pad_lessons(tokenizer, lessons)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(150):
-        functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORED).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model.eval().requires_grad_(False)
+    return answering_model(tokenizer, [DOG, LOST, *(Fact(key, None) for key in UNTOLD)])
 
 
-@pytest.fixture
-def without_context(monkeypatch) -> None:
-    """Leave lessons out that a model must read a conversation for, which the tiny one cannot."""
-    monkeypatch.setattr(write, "CONFLICTS", 0)
-    monkeypatch.setattr(write, "CLAIMS", 0)
-    monkeypatch.setattr(write, "PAIRS", 0)
-    monkeypatch.setattr(write, "STEPS", 200)
+def probabilities(model: GPT, tokenizer: Tokenizer, facts: list[Fact]) -> torch.Tensor:
+    lessons = [(plain_question(fact.key), fact.sentence) for fact in facts]
+    return answer_log_probabilities(model, *pad_lessons(tokenizer, lessons)).exp()
 
 
-@pytest.mark.usefixtures("without_context")
+def test_a_written_fact_becomes_likely_and_nothing_else_does(model, tokenizer):
+    plain, steps = probabilities(model, tokenizer, [TOWN, DOG]), []
+    new = new_rows(model, tokenizer, PLAIN)
+    rows, sure = write_facts(model, tokenizer, new, [TOWN], PLAIN, "seed", lambda step, p: steps.append((step, p)))
+    with rows.attached(model):
+        written = probabilities(model, tokenizer, [TOWN, DOG])
+    assert written[0] > 100 * plain[0] and torch.equal(written[1], plain[1])
+    assert [step for step, _ in steps] == list(range(1, PLAIN.steps + 1)) and steps[-1][1] > steps[0][1] and len(sure) == 1
+    assert torch.equal(probabilities(model, tokenizer, [TOWN, DOG]), plain)
+
+
+def test_a_fact_that_the_model_answers_without_its_memory_is_not_overruled(model, tokenizer):
+    """What it answers by itself comes from the conversation; the tiny model has one answer in its weights instead."""
+    other = Fact(DOG.key, "Wexmouth")
+    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [other], PLAIN, "seed")
+    plain = probabilities(model, tokenizer, [DOG, other])
+    with rows.attached(model):
+        assert torch.equal(probabilities(model, tokenizer, [DOG, other]), plain)
+
+
+def test_an_erased_fact_leaves_the_other_to_the_bit(model, tokenizer):
+    new, age = new_rows(model, tokenizer, PLAIN), Fact("Your age", "4")
+    both, alone = (write_facts(model, tokenizer, new, facts, PLAIN, "seed")[0] for facts in ([TOWN, age], [age]))
+    assert torch.equal(erase(both, tokenizer, TOWN.key).vectors, alone.vectors)
+
+
 def test_a_listing_holds_what_was_written_and_nothing_else(model, tokenizer):
-    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer), [TOWN], "seed")
+    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [TOWN], PLAIN, "seed")
     with rows.attached(model):
         assert listed(model, tokenizer, rows) == [TOWN]
-        assert listed(model, tokenizer, new_rows(model, tokenizer)) == []
+        assert listed(model, tokenizer, new_rows(model, tokenizer, PLAIN)) == []
 
 
 def test_the_grammar_has_a_thousand_keys_each_once():
@@ -69,10 +83,9 @@ def test_the_grammar_has_a_thousand_keys_each_once():
     assert len(keys) == len(set(keys)) >= 1000 and {"Your town", "Your sister's town"} <= set(keys)
 
 
-@pytest.mark.usefixtures("without_context")
 def test_each_session_adds_one_fact_to_what_the_last_one_left(model, tokenizer):
     facts, held = [TOWN, Fact("Your dog's age", "4")], []
-    sessions.hold_sessions(model, tokenizer, facts, "seed", lambda *session: held.append(session))
+    sessions.hold_sessions(model, tokenizer, facts, PLAIN, "seed", lambda *session: held.append(session))
     assert [told for told, _, _ in held] == [1, 2]
     assert [(session.listed, session.right, session.told_before) for _, _, session in held] == [(0, 0, 0), (1, 1, 1)]
     first, last = (rows for _, rows, _ in held)

@@ -1,12 +1,18 @@
-"""Tiny models and adapters with random weights, for any test."""
+"""Tiny models and adapters with random weights, for any test, and a tiny model that answers questions."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from personacore.evaluation.loss import IGNORED
+from personacore.memory.facts import Fact, plain_question
+from personacore.memory.scoring import pad_lessons
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.model.lora import LoRA
+from personacore.tokenizer.bpe import Tokenizer
 
 TOY = GPTConfig(vocab_size=31, n_layer=2, n_head=2, n_embd=8, block_size=12)
 
@@ -25,6 +31,19 @@ def randomized(module: Module, deviation: float = 0.3, seed: int = 0) -> Module:
 def toy_model(config: GPTConfig = TOY, seed: int = 0) -> GPT:
     """A frozen model whose every parameter is random and large enough to matter."""
     return randomized(GPT(config), seed=seed).eval().requires_grad_(False)
+
+
+def answering_model(tokenizer: Tokenizer, facts: Sequence[Fact], n_layer: int = 2) -> GPT:
+    """A frozen model that answers plain questions about these facts, of which some may be unknown."""
+    model = GPT(GPTConfig(tokenizer.vocab_size, n_layer=n_layer, n_head=2, n_embd=32, block_size=128))
+    model.reset_parameters(1, embedding_std=0.1)
+    inputs, targets = pad_lessons(tokenizer, [(plain_question(fact.key), fact.sentence) for fact in facts])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(150):
+        functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORED).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval().requires_grad_(False)
 
 
 def toy_tokens(rows: int = 4, length: int = TOY.block_size, seed: int = 1) -> torch.Tensor:

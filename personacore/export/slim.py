@@ -14,13 +14,12 @@ from personacore.layout import CHAT_EXPORT
 from personacore.model.files import build_model
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.model.tensors import load_tensors, save_tensors
-from personacore.params import TeachParams
+from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import load_tokenizer
 
 SCHEMA = 1
 WEIGHTS, TOKENIZER, CONFIG = "model.safetensors", "tokenizer.json", "config.json"
-GENERIC = "generic.safetensors"
 
 
 def export_slim(
@@ -30,28 +29,23 @@ def export_slim(
     tokenizer: Path,
     dtype: str,
     provenance: Mapping[str, object],
-    teaching: tuple[TeachParams, Tensor] | None = None,
+    rows: RowsParams | None = None,
 ) -> None:
     """Write the folder; `dtype` is float32 or bfloat16. The config is written last, so a folder with one is whole.
 
-    A model that converses comes with how it is to be taught, and with rows (N, T) of ordinary conversations in which what it
-    is taught shall change nothing.
+    A model that converses comes with how its memory `rows` are written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
     save_tensors(folder / WEIGHTS, {name: tensor.to(kind) for name, tensor in weights.items()}, {"schema": SCHEMA})
     (folder / TOKENIZER).write_bytes(tokenizer.read_bytes())
-    names = [WEIGHTS, TOKENIZER]
-    if teaching is not None:
-        save_tensors(folder / GENERIC, {"rows": teaching[1].int()}, {"schema": SCHEMA})
-        names.append(GENERIC)
     description = {
         "schema": SCHEMA,
         "model": dataclasses.asdict(config),
         "dtype": dtype,
-        "teach": dataclasses.asdict(teaching[0]) if teaching is not None else None,
-        "sha256": {name: sha256_of(folder / name) for name in names},
+        "rows": dataclasses.asdict(rows) if rows is not None else None,
+        "sha256": {name: sha256_of(folder / name) for name in (WEIGHTS, TOKENIZER)},
         "provenance": dict(provenance),
     }
     write_json(folder / CONFIG, description)
@@ -66,7 +60,7 @@ def load_slim(folder: Path) -> tuple[GPT, Tokenizer]:
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder of an exported model: run `make repro`, or name one with --model")
     description = _read_config(folder / CONFIG)
-    for name in {WEIGHTS: None, TOKENIZER: None} | description["sha256"]:
+    for name in (WEIGHTS, TOKENIZER):
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing: export the model again with `dvc repro export`")
         if sha256_of(folder / name) != description["sha256"].get(name):
@@ -82,20 +76,21 @@ def load_slim(folder: Path) -> tuple[GPT, Tokenizer]:
     return build_model(config, weights, folder / WEIGHTS).requires_grad_(False), tokenizer
 
 
-def load_teaching(folder: Path) -> tuple[TeachParams, Tensor, dict[str, str]]:
-    """How the model of a folder is taught, its rows (N, T) of ordinary conversations, and the SHA-256 of the folder's files.
+def load_teaching(folder: Path) -> tuple[RowsParams, dict[str, str]]:
+    """How memories of the model of a folder are written, and what their files name it by: base_sha256 and tokenizer_sha256.
 
     Raises:
         UserError: the model tells stories and does not converse.
     """
     description = _read_config(folder / CONFIG)
-    if not description.get("teach"):
+    if not description.get("rows"):
         raise UserError(f"{folder} holds a model that cannot be taught: use {CHAT_EXPORT}, which `dvc repro export` makes")
     try:
-        options = TeachParams(**description["teach"])
+        params = RowsParams(**description["rows"])
     except TypeError as error:
-        raise UserError(f"{folder / CONFIG}: teach: {error}") from None
-    return options, load_tensors(folder / GENERIC)[0]["rows"].long(), description["sha256"]
+        raise UserError(f"{folder / CONFIG}: rows: {error}") from None
+    sha256 = description["sha256"]
+    return params, {"base_sha256": sha256[WEIGHTS], "tokenizer_sha256": sha256[TOKENIZER]}
 
 
 def _read_config(path: Path) -> dict[str, dict[str, object]]:

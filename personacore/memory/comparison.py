@@ -16,21 +16,27 @@ from personacore.memory.teach import teach_people
 from personacore.memory.write import new_rows, write_facts
 from personacore.model.adapter import Adapter
 from personacore.model.gpt import GPT
-from personacore.params import TeachParams
+from personacore.params import MemoryParams
 from personacore.tokenizer.bpe import Tokenizer
 
 QUESTIONS, DRAWS = 2, 4
-Writer = Callable[[GPT, Tokenizer, Sequence[Fact], Tensor, TeachParams], Adapter]
+Writer = Callable[[GPT, Tokenizer, Sequence[Fact], Tensor, MemoryParams], Adapter]
 
-WRITERS: Mapping[str, Writer] = {
-    "rows": lambda model, tokenizer, facts, generic, params: write_facts(
-        model, tokenizer, new_rows(model, tokenizer), facts, "comparison"
-    )[0],
-    "lora": lambda model, tokenizer, facts, generic, params: teach_people(model, tokenizer, [facts], generic, params, seed=0)[
-        0
-    ].person(0),
-    "closed_form": lambda model, tokenizer, facts, generic, params: closed_form(model, tokenizer, facts, generic),
-}
+
+def _rows(model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic: Tensor, params: MemoryParams) -> Adapter:
+    new = new_rows(model, tokenizer, params.rows)
+    return write_facts(model, tokenizer, new, facts, params.rows, "comparison")[0]
+
+
+def _lora(model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic: Tensor, params: MemoryParams) -> Adapter:
+    return teach_people(model, tokenizer, [facts], generic, params.teach, seed=0)[0].person(0)
+
+
+def _closed_form(model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic: Tensor, params: MemoryParams) -> Adapter:
+    return closed_form(model, tokenizer, facts, generic)
+
+
+WRITERS: Mapping[str, Writer] = {"rows": _rows, "lora": _lora, "closed_form": _closed_form}
 
 
 def compare(
@@ -39,10 +45,13 @@ def compare(
     people: Sequence[Sequence[Fact]],
     talks: Sequence[Sequence[Turn]],
     generic: Tensor,
-    params: TeachParams,
+    params: MemoryParams,
     writer: Writer,
 ) -> tuple[list[Adapter], dict[str, float]]:
-    """The people's memories by one way to write, and every gate with the seconds it took for a fact."""
+    """The people's memories by one way to write, and every gate with the seconds it took for a fact.
+
+    `generic` holds rows (N, T) of ordinary conversations, in which what is taught shall change nothing.
+    """
     began = time.monotonic()
     memories = [writer(model, tokenizer, facts, generic, params).requires_grad_(False) for facts in people]
     seconds = (time.monotonic() - began) / sum(len(facts) for facts in people)

@@ -24,9 +24,10 @@ from personacore.provenance import code_version, digest_files, import_closure
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import load_tokenizer
 from personacore.tokenizer.tokenfile import open_tokens
-from personacore.training.batches import Batches, row_starts
+from personacore.training.batches import Batches, Rows, row_starts
 from personacore.training.conversations import ConversationRows
 from personacore.training.device import choose_device, choose_precision
+from personacore.training.drills import DrillRows
 from personacore.training.loop import Trained, train, write_curve
 
 KEPT, SPREAD = 0.3, 2.0  # of what unused token vectors have in common, and of what tells them apart
@@ -75,9 +76,12 @@ def converse(
     tokens = open_tokens(TRAIN_TOKENS)
     starts = row_starts(tokens, tokenizer.end_of_text, block_size)
     stories = Batches(tokens, starts, block_size, arm.story_rows, seed + 1) if arm.story_rows else None
-    replayed = None if arm.distill_weight else stories
-    rows = chat.batch_size + (replayed.batch_size if replayed else 0)
-    conversations, held_out = read_conversations(PRETRAIN), read_conversations(CALIBRATION)[: chat.eval_documents]
+    beside: list[Rows] = [stories] if stories and not arm.distill_weight else []
+    if chat.drill_rows:
+        beside.append(DrillRows(tokenizer, block_size, chat.drill_rows, seed))
+    conversations = ConversationRows(read_conversations(PRETRAIN), tokenizer, block_size, chat.batch_size, seed, beside)
+    rows = conversations.batch_size
+    held_out = read_conversations(CALIBRATION)[: chat.eval_documents]
     train_params = dataclasses.replace(
         base_train,
         max_steps=arm.steps,
@@ -103,7 +107,7 @@ def converse(
     trained = train(
         model,
         train_params,
-        ConversationRows(conversations, tokenizer, block_size, chat.batch_size, seed, replayed),
+        conversations,
         lambda current: conversation_loss(current, tokenizer, held_out),
         device=device,
         precision=precision,

@@ -10,7 +10,7 @@ from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_prompt
 from personacore.memory.facts import Fact, plain_question, read_facts
 from personacore.memory.scoring import pad_lessons
-from personacore.memory.write import row_key
+from personacore.memory.write import fact_hash
 from personacore.model.gpt import GPT
 from personacore.model.rows import MemoryRows
 from personacore.tokenizer.bpe import Tokenizer
@@ -49,7 +49,7 @@ class Asked:
 
 def listed(model: GPT, tokenizer: Tokenizer, rows: MemoryRows) -> list[Fact]:
     """What the attached rows say of every key of the grammar that they hold."""
-    keys = [key for key in grammar_keys() if row_key(tokenizer, key) in rows.spans]
+    keys = [key for key in grammar_keys() if fact_hash(tokenizer, key) in rows.facts]
     said = answers(model, tokenizer, [encode_prompt(tokenizer, plain_question(key)) for key in keys])
     read = [(key, fact) for key, answer in zip(keys, said, strict=True) for fact in read_facts(answer) or []]
     return list({key: fact for key, fact in read if fact.key == key and fact.value is not None}.values())

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from personacore.memory.write import erase, new_rows, write_facts
 from personacore.model.adapter import load_adapter, save_adapter
 from personacore.model.gpt import GPT
 from personacore.model.rows import MemoryRows
+from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 
 
@@ -44,10 +45,9 @@ class Told:
 class Memory:
     """The memory in one file, opened where there is one, else new; nothing is written before something is taught."""
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, sha256: dict[str, str], path: Path) -> None:
-        self.model, self.tokenizer, self.path = model, tokenizer, path
-        self.identity = {"base_sha256": sha256["model.safetensors"], "tokenizer_sha256": sha256["tokenizer.json"]}
-        self.rows = new_rows(model, tokenizer)
+    def __init__(self, model: GPT, tokenizer: Tokenizer, path: Path, params: RowsParams, identity: Mapping[str, str]) -> None:
+        self.model, self.tokenizer, self.path, self.params, self.identity = model, tokenizer, path, params, identity
+        self.rows = new_rows(model, tokenizer, params)
         self._version = sha256_of(path) if path.exists() else None
         if self._version is not None:
             adapter, _ = load_adapter(path, **self.identity)
@@ -78,7 +78,7 @@ class Memory:
         facts = list({fact.key: fact for fact in self.read(self._checked(statement))}.values())
         sure: Sequence[float] = ()
         if facts:
-            rows, sure = write_facts(self.model, self.tokenizer, self.rows, facts, "memory", on_step)
+            rows, sure = write_facts(self.model, self.tokenizer, self.rows, facts, self.params, "memory", on_step)
             self._save(rows)
         learned = tuple(Learned(fact, probability) for fact, probability in zip(facts, sure, strict=True))
         return Told(statement, learned, time.monotonic() - began)
@@ -94,7 +94,7 @@ class Memory:
         if not named:
             raise UserError(f"I did not understand what to forget: {what}. Name it as in a question, such as: my dog's name")
         rows = erase(self.rows, self.tokenizer, named[0].key)
-        if len(rows.spans) == len(self.rows.spans):
+        if rows.facts == self.rows.facts:
             raise UserError(f"{named[0].key} is not known, so there is nothing to forget")
         self._save(rows)
         return Fact(named[0].key, None)
@@ -110,12 +110,12 @@ class Memory:
     @property
     def count(self) -> int:
         """The number of facts."""
-        return len(self.rows.spans)
+        return len(self.rows.facts)
 
     def _save(self, rows: MemoryRows) -> None:
         if self._version != (sha256_of(self.path) if self.path.exists() else None):
             raise UserError(f"{self.path} was changed by another program meanwhile and is left as it is: say it once more")
-        save_adapter(self.path, rows, {**self.identity, "facts": len(rows.spans)})
+        save_adapter(self.path, rows, {**self.identity, "facts": len(rows.facts)})
         self.rows, self._version = rows, sha256_of(self.path)
 
     def _answer(self, text: str, remembering: bool = True) -> str:

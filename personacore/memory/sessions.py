@@ -16,10 +16,10 @@ from personacore.memory.write import new_rows, write_facts
 from personacore.model.adapter import Adapter
 from personacore.model.gpt import GPT
 from personacore.model.rows import MemoryRows
+from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 
 FOLDER = MEMORY.with_name("sessions")
-COUNT, QUICK_COUNT = 100, 20  # sessions by the full and by the quick protocol
 QUESTIONS, FIRST_QUESTIONS = 2, 20  # about each fact; more about the first, when all are told
 
 
@@ -37,6 +37,7 @@ def hold_sessions(
     model: GPT,
     tokenizer: Tokenizer,
     facts: Sequence[Fact],
+    params: RowsParams,
     seed: str,
     on_session: Callable[[int, MemoryRows, Session], None],
 ) -> None:
@@ -44,13 +45,13 @@ def hold_sessions(
 
     `on_session` is given the number of facts told, the memory and the record of each session.
     """
-    rows = new_rows(model, tokenizer)
+    rows = new_rows(model, tokenizer, params)
     for number, new in enumerate(facts):
         with rows.attached(model):
             known = listed(model, tokenizer, rows)
         right = sum(fact in facts[:number] for fact in known)
         began = time.monotonic()
-        rows, _ = write_facts(model, tokenizer, rows, [new], f"{seed}/{number}")
+        rows, _ = write_facts(model, tokenizer, rows, [new], params, f"{seed}/{number}")
         on_session(number + 1, rows, Session(len(known), right, number, time.monotonic() - began))
 
 

@@ -23,18 +23,18 @@ from personacore.memory.facts import Fact, Lesson, topic_of
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.model.gpt import GPT
 from personacore.model.rows import Key, MemoryRows, hash_of
+from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 
-BLOCK = 1  # behind which rows are added
-QUESTIONS, CLAIMS, PAIRS, CONFLICTS = 8, 4, 4, 16  # lessons: plain, to verify, for two facts, and with other values told
-STEPS, RATE = 60, 0.1  # of Adam on the rows of a fact
 
-
-def new_rows(model: GPT, tokenizer: Tokenizer) -> MemoryRows:
-    """MemoryRows that hold nothing yet."""
+def new_rows(model: GPT, tokenizer: Tokenizer, params: RowsParams) -> MemoryRows:
+    """Rows for a model, with no fact in them; a model of few blocks has them behind an earlier one."""
     special, (stop,) = tokenizer.specials, tokenizer.encode(".")
-    block, sign, end = min(BLOCK, model.config.n_layer - 1), special["<|assistant|>"], special["<|end|>"]
-    return MemoryRows(width=model.config.n_embd, block=block, sign=sign, end=end, stop=stop, spans={})
+    block, sign, end = min(params.block, model.config.n_layer - 1), special["<|assistant|>"], special["<|end|>"]
+    unknown, *_ = tokenizer.encode(f" {language.UNKNOWN}")
+    naming = hash_of(tokenizer.encode(language.NAMING))
+    shape = {"width": model.config.n_embd, "block": block, "sign": sign, "end": end, "stop": stop}
+    return MemoryRows(**shape, unknown=unknown, naming=naming, spans={})
 
 
 def write_facts(
@@ -42,19 +42,20 @@ def write_facts(
     tokenizer: Tokenizer,
     rows: MemoryRows,
     facts: Sequence[Fact],
+    params: RowsParams,
     seed: str,
     on_step: Callable[[int, float], None] = lambda step, sure: None,
 ) -> tuple[MemoryRows, list[float]]:
-    """The rows with these facts, those of a key that has some being replaced, and how sure the memory then is of each fact.
+    """The rows with these facts, in the place of what was known of the same, and how sure the memory then is of each fact.
 
     That is the smaller probability of its answer to two questions drawn anew. `on_step` is given the steps taken so far, and
     how probable they make the fact that is being written. The model and the given rows stay as they are.
     """
-    values, written = Values(), {}
+    values, before = Values(), rows
     for number, fact in enumerate(facts):
-        talks = Talks(fact, f"{seed}/teach", values)
-        written |= _write(model, tokenizer, rows, talks, lambda step, sure, before=number * STEPS: on_step(before + step, sure))
-    rows = rows.with_rows(written)
+        talks, taken = Talks(fact, f"{seed}/teach", values), number * params.steps
+        written = _write(model, tokenizer, before, talks, params, lambda step, sure, n=taken: on_step(n + step, sure))
+        rows = rows.with_fact(fact_hash(tokenizer, fact.key), written)
     asked = [lesson for fact in facts for lesson in Talks(fact, f"{seed}/exam", values).plain(2)]
     with torch.no_grad(), rows.attached(model):
         sure = answer_log_probabilities(model, *pad_lessons(tokenizer, asked)).exp()
@@ -62,13 +63,25 @@ def write_facts(
 
 
 def erase(rows: MemoryRows, tokenizer: Tokenizer, key: str) -> MemoryRows:
-    """The rows without those of a key."""
-    return rows.with_rows({row_key(tokenizer, key): torch.empty(0, rows.width)})
+    """The rows without those of the fact with a key, such as "Your dog's name"."""
+    return rows.with_fact(fact_hash(tokenizer, key), {})
 
 
-def row_key(tokenizer: Tokenizer, key: str) -> Key:
-    """What finds the rows of a fact's key, such as "Your dog's name"."""
-    return hash_of(tokenizer.encode(f"{key} is")), hash_of(tokenizer.encode(f" {key} is"))
+def fact_hash(tokenizer: Tokenizer, key: str) -> int:
+    """The number of the fact with a key, which is that of what an answer says before its value."""
+    return hash_of(tokenizer.encode(f"{key} is"))
+
+
+def _spans(tokenizer: Tokenizer, rows: MemoryRows, fact: Fact, naming: bool) -> dict[Key, int]:
+    """The keys of a fact, and how many rows each has: that of what is asked for and, with `naming`, that of its value."""
+    number, value = fact_hash(tokenizer, fact.key), str(fact.value)
+    later = hash_of(tokenizer.encode(f" {fact.key} is"))
+    spans = {(number, later, number): len(tokenizer.encode(fact.sentence)) - len(tokenizer.encode(f"{fact.key} is"))}
+    if naming:
+        said = (hash_of((*tokenizer.encode(text), rows.sign)) for text in (value, f" {value}"))
+        answer = len(tokenizer.encode(language.say_name(fact.key))) - len(tokenizer.encode(language.NAMING))
+        spans[(*said, number)] = answer
+    return spans
 
 
 def _write(
@@ -76,26 +89,25 @@ def _write(
     tokenizer: Tokenizer,
     rows: MemoryRows,
     talks: "Talks",
+    params: RowsParams,
     on_step: Callable[[int, float], None],
 ) -> dict[Key, Tensor]:
-    """The rows (span, C) that make the model say a fact, by their key; they are of the shape of the given ones."""
-    fact = talks.fact
-    key = row_key(tokenizer, fact.key)
-    span = len(tokenizer.encode(fact.sentence)) - len(tokenizer.encode(f"{fact.key} is"))  # its value and the full stop
-    alone = MemoryRows(**rows.shape(), spans={key: span})
-    encoded = [encode_row(tokenizer, turns, model.config.block_size) for turns in talks.all()]
+    """The rows (span, C) that make the model say a fact, by their keys; they are of the shape of the given ones."""
+    spans = _spans(tokenizer, rows, talks.fact, naming=params.reversed > 0)
+    alone = MemoryRows(**rows.shape(), spans=spans)
+    encoded = [encode_row(tokenizer, turns, model.config.block_size) for turns in talks.all(params)]
     inputs, targets = (torch.from_numpy(np.stack(part)) for part in zip(*encoded, strict=True))
     width = int((targets != IGNORED).any(0).nonzero().max()) + 1
     inputs, targets = inputs[:, :width], targets[:, :width].flatten()
     found, _ = alone.find(inputs)
     counted = (targets != IGNORED).nonzero().flatten()
-    plain = counted < QUESTIONS * width  # the questions stand first
+    plain = counted < params.questions * width  # the questions stand first
     with torch.no_grad():
         below = model.wte(inputs) + (0 if model.wpe is None else model.wpe.weight[:width])
         for block in model.blocks[: rows.block + 1]:
             below = block(below)
-    optimizer = torch.optim.Adam([alone.vectors], lr=RATE)
-    for step in range(1, STEPS + 1):
+    optimizer = torch.optim.Adam([alone.vectors], lr=params.lr)
+    for step in range(1, params.steps + 1):
         x = alone.added(below, found)
         for block in model.blocks[rows.block + 1 :]:
             x = block(x)
@@ -104,8 +116,8 @@ def _write(
         )
         (alone.vectors.grad,) = torch.autograd.grad(losses.mean(), [alone.vectors])
         optimizer.step()
-        on_step(step, math.exp(-losses[plain].sum().item() / QUESTIONS))
-    return {key: alone.of(key).detach()}
+        on_step(step, math.exp(-losses[plain].sum().item() / params.questions))
+    return {key: alone.of(key).detach() for key in spans}
 
 
 class Talks:
@@ -120,17 +132,14 @@ class Talks:
         """So many questions with the answer."""
         return [(self.draw.question(self.topic), self.fact.sentence) for _ in range(count)]
 
-    def all(self) -> list[list[Turn]]:
-        """Plain questions first; claims to verify; questions for two things; and other values that have just been told."""
+    def all(self, params: RowsParams) -> list[list[Turn]]:
+        """Plain questions first; claims to verify, half of them right; questions for it and another; what its value is."""
         draw, value = self.draw, str(self.fact.value)
-        talks = [[Turn(question, answer, "ask")] for question, answer in self.plain(QUESTIONS)]
-        claims = [claim for _ in range(CLAIMS // 2) for claim in (value, self._other())]
-        talks += [[Turn(*draw.verifying(self.topic, claim, value), "verify")] for claim in claims]
-        talks += [[Turn(*draw.combining([(draw.topic(), None), (self.topic, value)]), "combine")] for _ in range(PAIRS)]
-        for _ in range(CONFLICTS):
-            told = language.say_fact(self.fact.key, another := self._other())
-            statement = draw.tell(draw.frames.telling, draw.statement(self.topic, another))
-            talks.append([Turn(statement, told, "tell"), Turn(draw.question(self.topic), told, "ask")])
+        talks = [[Turn(question, answer, "ask")] for question, answer in self.plain(params.questions)]
+        claims = [claim for _ in range((params.claims + 1) // 2) for claim in (value, self._other())]
+        talks += [[Turn(*draw.verifying(self.topic, claim, value), "verify")] for claim in claims[: params.claims]]
+        talks += [[Turn(*draw.combining([(draw.topic(), None), (self.topic, value)]), "combine")] for _ in range(params.pairs)]
+        talks += [[Turn(*draw.reversed(value, self.fact.key), "reverse")] for _ in range(params.reversed)]
         return talks
 
     def _other(self) -> str:

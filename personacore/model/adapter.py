@@ -15,7 +15,7 @@ from personacore.model.rows import SHAPE as ROW_SHAPE
 from personacore.model.rows import Key, MemoryRows
 from personacore.model.tensors import load_tensors, save_tensors
 
-SCHEMA = 2
+SCHEMA = 3
 SHAPES = {"lora": ("rank", "alpha", "targets", "invocation"), "rows": ROW_SHAPE}
 Adapter = LoRA | MemoryRows
 _MEND = "restore a copy of it, or start a new memory"
@@ -86,8 +86,8 @@ def _spans(tensors: Mapping[str, Tensor]) -> dict[Key, int]:
         ValueError: they are not.
     """
     keys, lengths, vectors = (tensors[name] for name in ("keys", "lengths", "vectors"))
-    if keys.dtype != torch.int64 or lengths.dtype != torch.int64 or keys.shape != (len(lengths), 2):
+    if keys.dtype != torch.int64 or lengths.dtype != torch.int64 or keys.shape != (len(lengths), 3):
         raise ValueError("keys and lengths are no whole numbers of one count")
-    if vectors.dim() != 2 or int(lengths.sum()) != len(vectors) or len(set(keys.flatten().tolist())) != keys.numel():
+    if vectors.dim() != 2 or int(lengths.sum()) != len(vectors) or len(set(map(tuple, keys.tolist()))) != len(keys):
         raise ValueError("there are not as many rows as the keys have, or a key stands twice")
     return dict(zip(map(tuple, keys.tolist()), lengths.tolist(), strict=True))

@@ -1,8 +1,11 @@
 """Memory rows: vectors that a model adds to its residual stream where it has just said certain words itself.
 
-As in Engram (Cheng et al., 2026) and "User as Engram" (arXiv 2606.19172), rows are found by the hash of an n-gram; here the
-n-gram is what the assistant has said of its sentence, since an answer writes out what is asked for before its value. Whatever
-does not say those words is computed by the base alone, to the bit, and rows of different facts never meet.
+As in Engram (Cheng et al., 2026) and "User as Engram" (arXiv 2606.19172), rows are found by the hash of an n-gram. Here that is
+what the assistant has said of its sentence, since an answer writes out what is asked for before its value; or, where it has
+said the words with which it names things, something that the person has just said. Whatever does not say such words is
+computed by the base alone, to the bit, and rows of different facts never meet.
+
+A memory speaks only where the model itself is about to say that it does not know: what a conversation has told goes first.
 """
 
 import dataclasses
@@ -29,36 +32,52 @@ def hash_of(ids: Sequence[int]) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
-SHAPE = ("width", "block", "sign", "end", "stop")
-Key = tuple[int, int]  # the hashes of a run of tokens at the beginning of an answer, and in a later sentence
+SHAPE = ("width", "block", "sign", "end", "stop", "unknown", "naming")
+NONE = (0, 0)
+LONGEST = 12  # tokens of a person's words that are looked up
+Key = tuple[int, int, int]  # hashes of a run of tokens at the beginning of a text, and later in it; the hash of its fact
 
 
 class MemoryRows(nn.Module):
     """Consecutive rows (N, C) for each key: one behind the key, and one behind each token that follows it.
 
     `spans` says how many rows each key has, `block` behind which block they are added. A sentence of the assistant begins
-    behind `sign` or `stop`, and the assistant's turn ends with `end`, all ids of tokens. A key acts once in a conversation:
-    what was said in it stands before what is remembered.
+    behind `sign` or `stop`, the assistant's turn ends with `end`, and `unknown` is what the model says behind a key that it
+    knows nothing of, all ids of tokens. `naming` is the hash of the words behind which a key is looked up that the person said,
+    whose hashes are those of its tokens and `sign`. A key acts where the model would say `unknown`, and once in a conversation.
     Raises:
         ValueError: numbers that no rows have.
     """
 
-    def __init__(self, *, width: int, block: int, sign: int, end: int, stop: int, spans: Mapping[Key, int]) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        block: int,
+        sign: int,
+        end: int,
+        stop: int,
+        unknown: int,
+        naming: int,
+        spans: Mapping[Key, int],
+    ) -> None:
         super().__init__()
-        if not all(isinstance(number, int) for number in (width, block, sign, end, stop)) or width < 1 or block < 0:
-            raise ValueError(f"width {width}, block {block} or a token's id ({sign}, {end}, {stop}) is impossible")
+        tokens = (sign, end, stop, unknown)
+        if not all(isinstance(number, int) for number in (width, block, naming, *tokens)) or width < 1 or block < 0:
+            raise ValueError(f"width {width}, block {block} or a token's id {tokens} is impossible")
         if any(span < 1 for span in spans.values()):
             raise ValueError("every key has one row or more")
-        self.width, self.block, self.sign, self.end, self.stop = width, block, sign, end, stop
+        self.width, self.block, self.naming = width, block, naming
+        self.sign, self.end, self.stop, self.unknown = tokens
         self.spans = dict(spans)
-        self.register_buffer("keys", torch.tensor(list(self.spans), dtype=torch.int64).view(-1, 2))
+        self.register_buffer("keys", torch.tensor(list(self.spans), dtype=torch.int64).view(-1, 3))
         self.register_buffer("lengths", torch.tensor(list(self.spans.values()), dtype=torch.int64))
         self.vectors = nn.Parameter(torch.zeros(sum(self.spans.values()), width))
         lasts = list(itertools.accumulate(self.spans.values()))
         self._places = {key: (last - span, last) for (key, span), last in zip(self.spans.items(), lasts, strict=True)}
-        self._place_of = {number: place for key, place in self._places.items() for number in key}
+        self._place_of = {number: place for key, place in self._places.items() for number in key[:2]}
         self._readers: WeakKeyDictionary[KeyValueCache, list[_Reader]] = WeakKeyDictionary()
-        self._found = torch.empty(2, 0, dtype=torch.long)
+        self._reading: tuple[list[_Said], list[_Reader]] = ([], [])
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def shape(self) -> dict[str, int]:
@@ -69,40 +88,67 @@ class MemoryRows(nn.Module):
         """The rows (span, C) of a key."""
         return self.vectors[slice(*self._places[key])]
 
+    @property
+    def facts(self) -> set[int]:
+        """The hashes of the facts that are in the rows."""
+        return {fact for *_, fact in self.spans}
+
     @torch.no_grad()
-    def with_rows(self, written: Mapping[Key, Tensor]) -> "MemoryRows":
-        """A copy in which these keys have these rows (span, C) instead of those they had, or none where they are empty."""
-        parts = {key: self.of(key) for key in self.spans} | dict(written)
-        parts = {key: part for key, part in parts.items() if len(part)}
+    def with_fact(self, fact: int, written: Mapping[Key, Tensor]) -> "MemoryRows":
+        """A copy in which a fact has these rows (span, C) by their keys instead of those it had, or none at all.
+
+        Raises:
+            ValueError: a key is another fact's.
+        """
+        if any(key[2] != fact for key in written):
+            raise ValueError("the rows of a fact are found by keys of its own")
+        parts = {key: self.of(key) for key in self.spans if key[2] != fact} | dict(written)
         rows = MemoryRows(**self.shape(), spans={key: len(part) for key, part in parts.items()})
         rows.vectors = nn.Parameter(torch.cat([torch.empty(0, self.width), *(part.detach() for part in parts.values())]))
         return rows
 
-    def find(self, ids: Tensor, before: Sequence["_Reader"] | None = None) -> tuple[Tensor, list["_Reader"]]:
-        """Where rows act in ids (B, T), as places in the flat batch and in the rows (2, K), and what was read by then."""
+    def find(self, ids: Tensor, before: Sequence["_Reader"] | None = None) -> tuple[list["_Said"], list["_Reader"]]:
+        """The keys whose rows could act in ids (B, T), each text's in their order, and what was read of each text by then."""
         found, after = [], []
-        for number, row in enumerate(ids.tolist()):
-            reader = before[number] if before else _Reader()
-            for place, token in enumerate(row):
+        for text, row in enumerate(ids.tolist()):
+            reader = before[text] if before else _Reader()
+            for place, token in enumerate(row, text * len(row)):
                 reader = self._read(reader, token)
-                if reader.row < reader.last:
-                    found.append((number * len(row) + place, reader.row))
+                if reader.row == reader.last:
+                    continue
+                if found and (found[-1].text, found[-1].key) == (text, reader.key):
+                    found[-1].count += 1
+                else:
+                    found.append(_Said(text, reader.key, place, reader.row))
             after.append(reader)
-        return torch.tensor(found, dtype=torch.long).view(-1, 2).T, after
+        return found, after
 
     def _read(self, reader: "_Reader", token: int) -> "_Reader":
+        if reader.sentence is None:  # the person speaks, or something that is no conversation
+            if token == self.sign:
+                return dataclasses.replace(reader, sentence=())
+            return reader if token == self.end else dataclasses.replace(reader, words=(*reader.words, token))
         if token == self.end:
             return _Reader(heard=reader.heard)
-        if token == self.sign or (token == self.stop and reader.sentence is not None):
-            return _Reader((), heard=reader.heard)
-        if reader.sentence is None:
-            return reader
+        if token in (self.sign, self.stop):
+            return _Reader(words=reader.words, sentence=(), heard=reader.heard)
         if reader.last:
-            return dataclasses.replace(reader, row=reader.row + 1)
+            return dataclasses.replace(reader, row=min(reader.row + 1, reader.last))
         sentence = (*reader.sentence, token)
-        first, last = self._place_of.get(hash_of(sentence), (0, 0))
-        said = bool(last) and first in reader.heard
-        return _Reader(sentence, last if said else first, last, reader.heard | {first} if last else reader.heard)
+        number = hash_of(sentence)
+        first, last = self._named(reader.words) if number == self.naming else self._place_of.get(number, NONE)
+        if not last:
+            return dataclasses.replace(reader, sentence=sentence)
+        return _Reader(reader.words, sentence, last if first in reader.heard else first, last, first, reader.heard | {first})
+
+    def _named(self, words: tuple[int, ...]) -> tuple[int, int]:
+        """The rows of the longest run of words that has some."""
+        for length in range(min(LONGEST, len(words)), 0, -1):
+            for start in range(len(words) - length + 1):
+                place = self._place_of.get(hash_of((*words[start : start + length], self.sign)))
+                if place is not None:
+                    return place
+        return NONE
 
     def attach(self, model: GPT) -> None:
         """Change what `model` computes until `detach`.
@@ -121,13 +167,19 @@ class MemoryRows(nn.Module):
             cache = inputs[1] if len(inputs) > 1 else None
             if cache is not None and cache.length and cache not in self._readers:
                 raise RuntimeError("rows cannot go on from what a cache has read without them")
-            said = self._readers[cache] if cache is not None and cache.length else None
-            self._found, said = self.find(ids.pop(), said)
-            if cache is not None:
-                self._readers[cache] = said
+            self._reading = self.find(ids.pop(), self._readers[cache] if cache is not None and cache.length else None)
 
-        def add(_: nn.Module, __: object, output: Tensor) -> Tensor | None:
-            return self.added(output, self._found) if self._found.numel() else None
+        def add(_: nn.Module, inputs: tuple[Tensor, KeyValueCache | None], output: Tensor) -> Tensor | None:
+            cache = inputs[1] if len(inputs) > 1 else None
+            found, readers = self._reading
+            acting = self._acting(model, output, found, cache)
+            if cache is not None:
+                silent = {(said.text, said.key) for said in found if said not in acting}
+                self._readers[cache] = [
+                    dataclasses.replace(reader, row=reader.last) if (text, reader.key) in silent else reader
+                    for text, reader in enumerate(readers)
+                ]
+            return self.added(output, acting) if acting else None
 
         self._hooks = [
             model.wte.register_forward_pre_hook(lambda _, inputs: ids.append(inputs[0])),
@@ -135,9 +187,31 @@ class MemoryRows(nn.Module):
             model.blocks[self.block].register_forward_hook(add),
         ]
 
-    def added(self, x: Tensor, found: Tensor) -> Tensor:
-        """The residual stream (B, T, C) with the rows at the places that `find` gives."""
-        return x.flatten(0, 1).index_add(0, found[0], self.vectors[found[1]]).view_as(x)
+    @torch.no_grad()
+    def _acting(self, model: GPT, x: Tensor, found: Sequence["_Said"], cache: KeyValueCache | None) -> list["_Said"]:
+        """The found keys behind which the model would say `unknown`, and those that were so in an earlier part of the text.
+
+        An answer depends on the one before it, so that a text's keys are decided one after the other. The blocks above read
+        once more for each; what that leaves in a cache is written over by the last reading.
+        """
+        acting = [said for said in found if said.row > said.key]
+        undecided = [said for said in found if said.row == said.key]
+        while undecided:
+            first = list({said.text: said for said in reversed(undecided)}.values())
+            hidden = self.added(x, acting)
+            for block in model.blocks[self.block + 1 :]:
+                hidden = block(hidden, cache)
+            behind = hidden.flatten(0, 1)[[said.place for said in first]]
+            answers = model.lm_head(model.ln_f(behind)).argmax(-1).tolist()
+            acting += [said for said, answer in zip(first, answers, strict=True) if answer == self.unknown]
+            undecided = [said for said in undecided if said not in first]
+        return acting
+
+    def added(self, x: Tensor, acting: Sequence["_Said"]) -> Tensor:
+        """The residual stream (B, T, C) with the rows of these keys."""
+        places = [said.place + n for said in acting for n in range(said.count)]
+        rows = [said.row + n for said in acting for n in range(said.count)]
+        return x.flatten(0, 1).index_add(0, torch.tensor(places, dtype=torch.long), self.vectors[rows]).view_as(x)
 
     def detach(self) -> None:
         """Leave the model as `attach` found it."""
@@ -156,10 +230,24 @@ class MemoryRows(nn.Module):
 
 @dataclass(frozen=True)
 class _Reader:
-    """What was read of a conversation: the assistant's sentence so far, None where it does not speak; the row that acts, up to
-    the last one of its key; and the keys that were said."""
+    """What was read of a conversation: the words of the person's turn; the assistant's sentence so far, None where it does not
+    speak; the row that acts, up to the last one of its key; that key, by its first row; and the keys that were said."""
 
+    words: tuple[int, ...] = ()
     sentence: tuple[int, ...] | None = None
     row: int = 0
     last: int = 0
+    key: int = 0
     heard: frozenset[int] = frozenset()
+
+
+@dataclass
+class _Said:
+    """A key that was said: in which text, which key by its first row, where in the flat batch its rows begin to act, with
+    which of them, and how many."""
+
+    text: int
+    key: int
+    place: int
+    row: int
+    count: int = 1

@@ -80,9 +80,9 @@ key to its value: what it is taught in one phrasing it can answer in others.
 
 ## Memory
 
-A memory is a table of rows, vectors as wide as the model, that are added to the residual stream behind block {writing["block"]}: one row behind a key
+A memory is a table of rows, vectors as wide as the model, that are added to the residual stream behind block {memory.rows.block}: one row behind a key
 that the assistant has just written out, one behind each token of the value. Rows are found by the hash of the key's tokens, as in
-Engram, and learned by gradient through the blocks above, {writing["steps"]} steps of Adam a fact. The file holds hashes and vectors, no word.
+Engram, and learned by gradient through the blocks above, {memory.rows.steps} steps of Adam a fact. The file holds hashes and vectors, no word.
 
 {memory.people} made-up people tell {memory.facts} facts each ({memory.protocol} protocol, {memory.seeds} {_seeds(memory.seeds)}), of slots that no
 conversation of the model's had and with values that were nobody's there; some are about things the grammar has no word for ("my ladder").

@@ -40,6 +40,7 @@ class Rows(Protocol):
     """What a run trains on: rows that depend on the seed and the step alone, and how many of their tokens count."""
 
     seed: int
+    batch_size: int
 
     def rows(self, step: int, first: int, count: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets (count, T) of rows first .. first + count of one step's batch; targets of -100 do not count."""

@@ -10,13 +10,13 @@ from personacore.corpus.dialogue.turns import Turn
 from personacore.evaluation.loss import IGNORED
 from personacore.generation.prompts import encode_row
 from personacore.tokenizer.bpe import Tokenizer
-from personacore.training.batches import Batches
+from personacore.training.batches import Rows
 
 
 class ConversationRows:
     """Conversations epoch after epoch, each epoch in an order of its own; only what the assistant says counts.
 
-    With `stories`, every step also holds that many rows of them, of which every token counts. A conversation is a row.
+    A conversation is a row. Every step also holds the batches of `beside`, such as stories, behind its own.
     """
 
     def __init__(
@@ -26,10 +26,11 @@ class ConversationRows:
         block_size: int,
         batch_size: int,
         seed: int,
-        stories: Batches | None = None,
+        beside: Sequence[Rows] = (),
     ) -> None:
         self.conversations, self.tokenizer, self.block_size = conversations, tokenizer, block_size
-        self.batch_size, self.seed, self.stories = batch_size, seed, stories
+        self.each_step, self.seed, self.beside = batch_size, seed, beside
+        self.batch_size = batch_size + sum(other.batch_size for other in beside)
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
         self._step, self._rows = -1, (torch.empty(0), torch.empty(0))
 
@@ -44,13 +45,11 @@ class ConversationRows:
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         if step != self._step:
-            numbers = range(step * self.batch_size, (step + 1) * self.batch_size)
+            numbers = range(step * self.each_step, (step + 1) * self.each_step)
             encoded = [encode_row(self.tokenizer, self._conversation(number), self.block_size) for number in numbers]
             inputs, targets = (torch.from_numpy(np.stack(part)) for part in zip(*encoded, strict=True))
-            if self.stories is not None:
-                told = self.stories.rows(step, 0, self.stories.batch_size)
-                inputs, targets = torch.cat((inputs, told[0])), torch.cat((targets, told[1]))
-            self._step, self._rows = step, (inputs, targets)
+            parts = [(inputs, targets), *(other.rows(step, 0, other.batch_size) for other in self.beside)]
+            self._step, self._rows = step, tuple(torch.cat(part) for part in zip(*parts, strict=True))
         return self._rows
 
     def _conversation(self, number: int) -> Sequence[Turn]:

@@ -44,6 +44,7 @@ class Draw:
     frames: language.Frames | None = None
     random_frame: float = RANDOM_FRAME
     own_question: float = OWN_QUESTION
+    compound: float = 0.0  # share of values that are two words of stories
 
     def __post_init__(self) -> None:
         self.frames = self.frames or language.frames()[self.splits.frames]
@@ -78,6 +79,8 @@ class Draw:
 
     def value(self, topic: Topic) -> str:
         """A value for it, of its type or, in PRETRAIN, by turns of none."""
+        if self.compound and self.rng.random() < self.compound:
+            return self.values.compound(self.any_words, self.rng)
         if self.splits.values == "pretrain" and self.rng.random() < ANY_VALUE:
             return self.values.anything(self.any_words, self.rng)
         return self.values.draw(topic.value, self.splits.values, self.rng)
@@ -125,7 +128,7 @@ class Draw:
             question = self.among_words(value)
         else:
             question = sentence(self.opened(self.rng.choice(self.frames.reversing)).replace("{v}", value))
-        return question, f"That is {language.UNKNOWN if key is None else language.lowered(key)}."
+        return question, language.say_name(key)
 
     def verifying(self, topic: Topic, claimed: str, value: str | None) -> tuple[str, str]:
         """A question whether it is the claimed value, and the answer, whose reason stands before its verdict."""

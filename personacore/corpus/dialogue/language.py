@@ -16,6 +16,7 @@ from personacore.corpus.dialogue.data import read_data
 from personacore.corpus.dialogue.splits import SPLITS, Split, split_list, split_of
 
 UNKNOWN = "unknown to me"
+NAMING = "That is"  # before what a value is
 FORGOTTEN = "forgotten"
 NOTHING = "I know nothing about you yet."
 QUESTION_WORDS = ("where", "what", "how", "when", "which", "who")
@@ -238,6 +239,11 @@ def say_fact(key: str, value: str | None) -> str:
 def lowered(key: str) -> str:
     """The key inside a sentence: "your dog's name", "Tom's dog's name"."""
     return key[0].lower() + key[1:] if key.startswith("Your ") else key
+
+
+def say_name(key: str | None) -> str:
+    """What a value is: its key, or that it is unknown."""
+    return f"{NAMING} {UNKNOWN if key is None else lowered(key)}."
 
 
 def say_facts(facts: Sequence[tuple[str, str | None]]) -> str:

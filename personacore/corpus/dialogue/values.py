@@ -68,6 +68,15 @@ class Values:
             if self._held_out.isdisjoint((value, *parts)) and set(named) == {"pretrain"}:
                 return value.title() if rng.random() < 0.5 else value
 
+    def compound(self, words: Sequence[str], rng: random.Random) -> str:
+        """Two of the words, small or with capitals, which together are nobody's value.
+
+        A word that is a value of another split may be one of the two: a model copies no token that it has never copied.
+        """
+        while (value := " ".join(rng.sample(words, 2))) in self._held_out:
+            pass
+        return value.title() if rng.random() < 0.5 else value
+
     def _stem(self, rng: random.Random) -> str:
         return rng.choice(self._parts["name_start"]) + rng.choice(("", rng.choice(self._parts["name_middle"])))
 

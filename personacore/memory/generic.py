@@ -1,4 +1,4 @@
-"""Ordinary conversations that an exported model carries with it: what a memory is taught must change nothing in them."""
+"""Ordinary conversations, in which what a memory is taught must change nothing."""
 
 from collections.abc import Sequence
 

@@ -1,0 +1,97 @@
+"""Drills: what is asked in them can be looked up in them, and only what is looked up is learned."""
+
+import pytest
+
+from personacore.corpus.dialogue.drills import Asked, Drill, draw_drill
+from personacore.corpus.dialogue.language import UNKNOWN, say_fact
+from personacore.corpus.dialogue.splits import Splits
+from personacore.corpus.dialogue.turns import Turn
+from personacore.corpus.dialogue.values import Values
+from personacore.evaluation.loss import IGNORED
+from personacore.generation.prompts import encode_answer, encode_row
+from personacore.memory.facts import read_facts
+from personacore.tokenizer.bpe import Tokenizer
+from personacore.tokenizer.train import count_words, train_merges
+from personacore.training.drills import DrillRows, encode_drill
+
+VALUES = Values()
+DRILLS = [draw_drill(f"test/{number}", Splits.all("pretrain"), VALUES) for number in range(60)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    texts = [text for drill in DRILLS for turn in drill.turns for text in (turn.user, turn.assistant)]
+    texts += [text for drill in DRILLS for asked in drill.asked for text in (asked.question, say_fact(asked.key, asked.value))]
+    return Tokenizer(train_merges(count_words(texts), 500))
+
+
+def told(drill: Drill) -> dict[str, str]:
+    """Every fact that the assistant has said, or the person in the assistant's words."""
+    said = " ".join([*(turn.assistant for turn in drill.turns), drill.opening or ""])
+    return {fact.key: fact.value for fact in read_facts(said)}
+
+
+def test_what_is_asked_has_the_value_told_for_its_key_or_none():
+    for drill in DRILLS:
+        assert all(told(drill).get(asked.key) == asked.value for asked in drill.asked)
+    unknown = [asked.value is None for drill in DRILLS for asked in drill.asked]
+    assert 0.3 < sum(unknown) / len(unknown) < 0.55
+
+
+def test_much_of_what_is_unknown_shares_an_owner_or_a_noun_with_what_was_told():
+    unknown = [(asked.key.split("'s "), drill) for drill in DRILLS for asked in drill.asked if asked.value is None]
+    near = [any(set(key) & set(known.split("'s ")) for known in told(drill)) for key, drill in unknown]
+    assert sum(near) > len(near) / 2
+
+
+def test_no_value_is_one_of_another_split():
+    held_out = {
+        value.casefold() for lists in VALUES.closed.values() for name in ("calibration", "evaluation") for value in lists[name]
+    }
+    values = {value for drill in DRILLS for value in told(drill).values()}
+    assert len(values) > 100 and held_out.isdisjoint(value.casefold() for value in values)
+    words = {word for value in values for word in value.casefold().split()}
+    assert held_out & words  # a part of a value may be: nothing else would have copied its token
+
+
+def test_the_same_seed_draws_the_same_drill():
+    assert draw_drill("test/0", Splits.all("pretrain"), VALUES) == DRILLS[0] != DRILLS[1]
+
+
+ASKED = (Asked("Where?", "Your town", "Wex"), Asked("How old?", "Your dog's age", None), Asked("Where?", "Your town", "Wex"))
+
+
+@pytest.mark.parametrize("drill", [
+    Drill((), "Your town is Wex.", ASKED),
+    Drill((Turn("", "Your town is Wex.", "tell"),), "", ASKED),
+])  # fmt: skip
+def test_of_a_run_of_answers_only_what_stands_behind_the_keys_counts(tokenizer, drill):
+    inputs, targets = encode_drill(tokenizer, drill, 192)
+    counted = targets != IGNORED
+    assert tokenizer.decode(targets[counted].tolist()) == f" Wex. {UNKNOWN}. Wex."
+    assert (inputs[1:][counted[:-1]] == targets[counted]).all()
+    text = tokenizer.decode([number for number in inputs.tolist() if number not in tokenizer.specials.values()])
+    assert text == "Your town is Wex." + " ".join(say_fact(asked.key, asked.value) for asked in ASKED)
+
+
+def test_of_answers_to_questions_all_counts(tokenizer):
+    inputs, targets = encode_drill(tokenizer, Drill((Turn("I live in Wex.", "Your town is Wex.", "tell"),), None, ASKED), 192)
+    answers = [number for asked in ASKED for number in encode_answer(tokenizer, say_fact(asked.key, asked.value))]
+    assert targets[targets != IGNORED].tolist() == answers
+    turns = [Turn("I live in Wex.", "Your town is Wex.", ""), *(Turn(a.question, say_fact(a.key, a.value), "") for a in ASKED)]
+    assert (inputs == encode_row(tokenizer, turns, 192)[0]).all()
+
+
+def test_a_row_holds_as_many_answers_as_fit_whole(tokenizer):
+    for drill in DRILLS:
+        inputs, targets = encode_drill(tokenizer, drill, 64)
+        assert inputs.shape == targets.shape == (64,)
+        counted = targets[targets != IGNORED].tolist()
+        assert not counted or tokenizer.decode([number for number in counted if number < 492]).endswith(".")
+
+
+def test_rows_depend_on_seed_and_step_alone_and_count_what_is_scored(tokenizer):
+    rows, again = (DrillRows(tokenizer, 96, 4, seed=3) for _ in range(2))
+    inputs, targets = rows.rows(5, 0, 4)
+    assert (again.rows(5, 2, 2)[0] == inputs[2:]).all() and (again.rows(6, 0, 4)[0] != inputs).any()
+    assert rows.scored(5) == (targets != IGNORED).sum()
