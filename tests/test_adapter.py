@@ -8,7 +8,7 @@ import torch
 from personacore.errors import UserError
 from personacore.model import tensors as tensors_module
 from personacore.model.adapter import load_adapter, save_adapter
-from personacore.model.rows import MemoryRows, hash_of
+from personacore.model.rows import MemoryRows
 from personacore.model.tensors import load_tensors, save_tensors
 from tests.toys import TOY, assert_same_bits, logits_of, randomized, state_of, taught, toy_model, toy_tokens
 
@@ -193,7 +193,7 @@ def toy_rows() -> MemoryRows:
             stop=3,
             unknown=4,
             naming=7,
-            spans={(hash_of((4, 5)), 40, 1): 2, (hash_of((6,)), 41, 2): 3},
+            spans={(11, 40, 11): 2, (12, 41, 12): 3},
         )
     )
 
@@ -224,8 +224,10 @@ def test_a_description_of_no_possible_rows_is_refused(tmp_path, change):
     ("lengths", torch.tensor([5]), "of one count"),
     ("lengths", torch.tensor([10**15, 0]), "not as many rows"),
     ("keys", torch.tensor([[7.9, 1.0, 0.0], [2.0, 3.0, 0.0]]), "no whole numbers"),
-    ("keys", torch.tensor([[7, 8, 9], [7, 8, 9]]), "a key stands twice"),
+    ("keys", torch.tensor([[7, 8, 7], [7, 8, 7]]), "a key stands twice"),
     ("keys", torch.zeros(2, dtype=torch.int64), "no adapter is like this"),
+    ("keys", torch.tensor([[7, 8, 7], [6, 8, 9]]), "a fact has no key"),
+    ("vectors", torch.zeros(5, 10**6), "are not 8 wide"),
     ("vectors", torch.full((5, 8), float("nan")), "vectors is not finite"),
 ])  # fmt: skip
 def test_rows_that_do_not_fit_their_keys_are_refused(tmp_path, name, tensor, words):

@@ -149,8 +149,13 @@ def test_a_damaged_tokenizer_is_refused_by_name_even_if_its_digest_fits(slim):
 
 
 def test_a_newer_schema_asks_for_an_upgrade(slim):
-    edit_config(slim, schema=2)
-    assert_refused(slim, "config.json", "schema 2", "upgrade")
+    edit_config(slim, schema=3)
+    assert_refused(slim, "config.json", "schema 3", "upgrade")
+
+
+def test_an_older_schema_asks_for_another_export(slim):
+    edit_config(slim, schema=1)
+    assert_refused(slim, "config.json", "schema 1", "dvc repro export")
 
 
 @pytest.mark.parametrize(
@@ -164,8 +169,8 @@ def test_a_newer_schema_asks_for_an_upgrade(slim):
         '{"schema": "1"}',
         '{"schema": true}',
         '{"schema": 0}',
-        '{"schema": 1}',
-        '{"schema": 1, "model": [], "sha256": {}}',
+        '{"schema": 2}',
+        '{"schema": 2, "model": [], "sha256": {}}',
     ],
 )
 def test_a_config_that_describes_no_model_is_refused_by_name(slim, content):
@@ -180,7 +185,7 @@ def test_a_config_of_no_possible_model_is_refused_by_name(slim, change):
 
 
 def test_a_config_that_is_not_utf8_is_refused_by_name(slim):
-    (slim / "config.json").write_bytes(b'{"schema": 1, "x": "\xff"}')
+    (slim / "config.json").write_bytes(b'{"schema": 2, "x": "\xff"}')
     assert_refused(slim, "config.json")
 
 

@@ -347,11 +347,8 @@ def test_to_forget_something_unknown_or_unclear_is_said_in_one_line(memory, monk
         memory.teach("  ")
 
 
-def test_forgetting_the_only_fact_leaves_a_memory_that_changes_nothing(memory, model, tokenizer, monkeypatch):
-    plain = probabilities(model, tokenizer, [DOG])
+def test_forgetting_the_only_fact_leaves_nothing_of_it(memory, model, tokenizer, monkeypatch):
     said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence, "What is my dog's name?": DOG.sentence})
     memory.teach("My dog is called Biscuit.")
     assert memory.forget("my dog's name") == Fact(DOG.key, None)
-    assert memory.count == 0
-    with memory.rows.attached(model):
-        assert torch.equal(probabilities(model, tokenizer, [DOG]), plain)
+    assert memory.count == 0 and not memory.rows.spans and not len(memory.rows.vectors)

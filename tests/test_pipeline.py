@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from personacore import provenance
+from personacore import layout, provenance
 from personacore.params import load_params, read_yaml
 from tools import deps
 from tools.deps import data_dependencies, modules_of, params_of, rewrite, stage_bodies
@@ -124,6 +124,16 @@ def test_imports_are_absolute_so_that_they_can_be_followed():
     for file in [*ROOT.glob("personacore/**/*.py"), *ROOT.glob("stages/*.py")]:
         nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         assert not [node for node in nodes if isinstance(node, ast.ImportFrom) and node.level], file
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stage_declares_every_result_that_its_module_names(name):
+    tree = ast.parse((ROOT / "stages" / f"{name}.py").read_text())
+    beside = {node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "with_name"}
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in beside} & set(vars(layout))
+    used = [path.as_posix() for path in map(vars(layout).get, names) if isinstance(path, Path) and path.parts[0] == "data"]
+    declared = [*STAGES[name]["deps"], *(path for _, path, _ in written(STAGES[name]))]
+    assert not [path for path in used if not any(path.startswith(each) or each.startswith(path) for each in declared)]
 
 
 READERS = [

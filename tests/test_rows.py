@@ -75,10 +75,12 @@ def test_rows_that_are_left_over_do_not_run_into_the_next_sentence():
 
 
 def test_rows_cannot_go_on_from_a_cache_that_read_without_them():
-    model = toy_model()
+    model, rows = toy_model(), toy_rows(KEY)
     cache = KeyValueCache(TOY, 1, model.wte.weight)
-    model(torch.tensor([[1, SIGN]]), cache)
-    with toy_rows(KEY).attached(model), pytest.raises(RuntimeError, match="cannot go on"):
+    with rows.attached(model):
+        model(torch.tensor([[1]]), cache)
+    model(torch.tensor([[SIGN]]), cache)
+    with rows.attached(model), pytest.raises(RuntimeError, match="cannot go on"):
         model(torch.tensor([[3]]), cache)
 
 
@@ -109,11 +111,36 @@ def test_a_key_that_the_person_said_acts_behind_the_words_of_naming(words, acts)
     assert places(named_rows((6, 5)), *asked, 1, *NAMING, 1, 1) == []
 
 
-def test_the_longest_run_of_the_persons_last_words_is_what_is_named():
+DIGIT, OTHER_DIGIT, POINT = ord("4"), ord("2"), ord(".")
+
+
+@pytest.mark.parametrize("words, acts", [
+    ((1, DIGIT, 2), True),
+    ((1, DIGIT, POINT), True),
+    ((1, DIGIT, OTHER_DIGIT), False),
+    ((1, OTHER_DIGIT, DIGIT), False),
+    ((1, DIGIT, POINT, OTHER_DIGIT), False),
+    ((1, OTHER_DIGIT, POINT, DIGIT, 2), False),
+    ((1, OTHER_DIGIT, DIGIT, 2, DIGIT), True),
+])  # fmt: skip
+def test_a_number_is_not_found_in_a_longer_one(words, acts):
+    rows = named_rows((DIGIT,))
+    assert bool(places(rows, *words, END, SIGN, *NAMING, 1)) == acts
+
+
+def test_the_longest_run_of_the_persons_words_is_what_is_named():
     rows = named_rows((6,), (6, 5))
     (said,), _ = rows.find(torch.tensor([[1, 6, 5, END, SIGN, *NAMING, 1]]))
     assert said.key == 2
     assert places(rows, 6, 5, END, SIGN, 1, END, 2, END, SIGN, *NAMING, 1) == []
+
+
+def test_of_two_facts_with_one_value_the_last_is_named_and_the_first_again_when_that_is_erased():
+    run, hashes = (6, 5), (hash_of((6, 5, SIGN)), hash_of((26, 5, SIGN)))
+    rows = MemoryRows(**toy_rows().shape(), spans={(*hashes, 1): 2, (*hashes, 2): 3})
+    asked = (*run, END, SIGN, *NAMING, 1, 1, 1, 1)
+    assert len(places(rows, *asked)) == 3
+    assert len(places(rows.with_fact(2, {}), *asked)) == 2 and len(places(rows.with_fact(1, {}), *asked)) == 3
 
 
 def test_a_key_is_of_the_fact_that_it_is_written_for():
@@ -157,16 +184,27 @@ def test_a_key_that_the_model_itself_goes_on_from_is_left_to_the_model():
         assert changed == (unknown == goes_on)
 
 
+TEXTS = torch.tensor([
+    [SIGN, *KEY, 9, STOP, OTHER[0] + 20, *OTHER[1:], 8, 8],
+    [1, SIGN, *OTHER, 6, 6, STOP, 23, 4, 5],
+])  # fmt: skip
+
+
 @pytest.mark.parametrize("always", [10.0, 2.0, 1.0, 0.5, 0.0])
 @pytest.mark.parametrize("first", range(1, 10))
 def test_reading_with_a_cache_is_reading_at_once(always, first):
     model, rows = ignorant(always), toy_rows(KEY, OTHER)
-    later = (OTHER[0] + 20, *OTHER[1:])
-    texts = torch.tensor([[SIGN, *KEY, 9, STOP, *later, 8, 8], [1, SIGN, *OTHER, 6, 6, STOP, 23, 4, 5]])
     with rows.attached(model), torch.no_grad():
-        at_once, cache = model(texts), KeyValueCache(model.config, 2, model.wte.weight)
-        parts = [model(texts[:, :first], cache)] + [model(texts[:, place : place + 1], cache) for place in range(first, 10)]
+        at_once, cache = model(TEXTS), KeyValueCache(model.config, 2, model.wte.weight)
+        parts = [model(TEXTS[:, :first], cache)] + [model(TEXTS[:, place : place + 1], cache) for place in range(first, 10)]
     assert torch.allclose(torch.cat(parts, 1), at_once, atol=1e-4)
+
+
+def test_the_texts_of_the_test_above_have_keys_that_act_and_keys_that_do_not():
+    changed = {
+        always: logits_of(ignorant(always), toy_rows(KEY, OTHER), TEXTS) - ignorant(always)(TEXTS) for always in (10.0, 0.0)
+    }
+    assert (changed[10.0].abs().amax((1, 2)) > 1e-3).all() and (changed[0.0].abs().amax((1, 2)) == 0).any()
 
 
 def test_every_key_of_a_text_acts_where_the_model_knows_nothing():

@@ -1,17 +1,22 @@
 """Facts written into a memory, the memory read out, and sessions that have nothing else to go by."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from personacore.corpus.dialogue import language
+from personacore.corpus.dialogue.language import say_name
 from personacore.corpus.dialogue.values import Values
+from personacore.errors import UserError
+from personacore.generation.prompts import encode_prompt
 from personacore.memory import sessions
 from personacore.memory.facts import Fact, plain_question
 from personacore.memory.inventory import grammar_keys, listed
 from personacore.memory.people import Questions, draw_sessions
 from personacore.memory.recall import Asker, Outcomes
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
-from personacore.memory.write import erase, new_rows, write_facts
+from personacore.memory.write import Talks, erase, new_rows, write_facts
 from personacore.model.gpt import GPT
 from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
@@ -65,6 +70,27 @@ def test_a_fact_that_the_model_answers_without_its_memory_is_not_overruled(model
         assert torch.equal(probabilities(model, tokenizer, [DOG, other]), plain)
 
 
+@pytest.mark.parametrize("question, named", [
+    ("What is Wexmouth?", True),
+    ("Wexmouth, what is that?", True),
+    ("What is Wex?", False),
+])  # fmt: skip
+def test_a_written_value_is_found_where_the_person_says_it(model, tokenizer, question, named):
+    params = dataclasses.replace(PLAIN, reversed=2, steps=1)
+    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, params), [TOWN], params, "seed")
+    found, _ = rows.find(torch.tensor([encode_prompt(tokenizer, question) + tokenizer.encode(say_name(TOWN.key))]))
+    assert len(found) == named
+    if named:
+        assert found[0].count == len(tokenizer.encode(say_name(TOWN.key))) - len(tokenizer.encode(language.NAMING))
+
+
+def test_questions_about_the_written_fact_and_another_are_never_about_it_alone():
+    params = dataclasses.replace(PLAIN, pairs=300)
+    fact = Fact("Your town", "Wexmouth")
+    pairs = Talks(fact, "seed", Values()).all(params)[params.questions :]
+    assert len(pairs) == 300 and all(turn.assistant.count("Your town is ") == 1 for (turn,) in pairs)
+
+
 def test_an_erased_fact_leaves_the_other_to_the_bit(model, tokenizer):
     new, age = new_rows(model, tokenizer, PLAIN), Fact("Your age", "4")
     both, alone = (write_facts(model, tokenizer, new, facts, PLAIN, "seed")[0] for facts in ([TOWN, age], [age]))
@@ -110,3 +136,8 @@ def test_a_fact_that_is_lost_later_counts_against_backward_transfer(model, token
     judged = outcomes.gates({})
     assert judged["sequential_100_accuracy"]["value"] == 0.95 and judged["first_fact"]["value"] == 0
     assert len(rows) == sum(range(2, 21, 2)) and (8, 1, 1.0) in rows and (10, 1, 0.0) in rows
+
+
+def test_more_sessions_than_there_are_things_to_tell_are_refused_by_name():
+    with pytest.raises(UserError, match=r"memory\.sessions: 10000 is more than"):
+        draw_sessions(10_000, "evaluation", "seed", Values())

@@ -155,7 +155,7 @@ def _memory(arguments: argparse.Namespace) -> None:
     known = memory.known()
     lines = [fact.sentence for fact in known]
     if unlisted := memory.count - len(known):
-        lines.append(f"{unlisted} more, which I can answer but not list.")
+        lines.append(f"{unlisted} more, which I have no list for: ask me.")
     print("\n".join(lines) or "Nothing is known yet.")
 
 

@@ -18,7 +18,7 @@ from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import load_tokenizer
 
-SCHEMA = 1
+SCHEMA = 2
 WEIGHTS, TOKENIZER, CONFIG = "model.safetensors", "tokenizer.json", "config.json"
 
 
@@ -103,8 +103,12 @@ def _read_config(path: Path) -> dict[str, dict[str, object]]:
     schema = description.get("schema") if isinstance(description, dict) else None
     if not isinstance(schema, int) or schema < 1:
         raise UserError(f"{path} does not describe an exported model")
-    if schema > SCHEMA:
-        raise UserError(f"{path} has schema {schema}, newer than this personacore's {SCHEMA}: upgrade personacore")
+    if schema != SCHEMA:
+        older = schema < SCHEMA
+        advice = "export the model again with `dvc repro export`" if older else "upgrade personacore"
+        raise UserError(
+            f"{path} has schema {schema}, {'older' if older else 'newer'} than this personacore's {SCHEMA}: {advice}"
+        )
     for key in ("model", "sha256"):
         if not isinstance(description.get(key), dict):
             raise UserError(f"{path}: {key} is missing or no mapping: export the model again with `dvc repro export`")

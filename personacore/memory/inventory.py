@@ -49,7 +49,8 @@ class Asked:
 
 def listed(model: GPT, tokenizer: Tokenizer, rows: MemoryRows) -> list[Fact]:
     """What the attached rows say of every key of the grammar that they hold."""
-    keys = [key for key in grammar_keys() if fact_hash(tokenizer, key) in rows.facts]
+    facts = rows.facts
+    keys = [key for key in grammar_keys() if fact_hash(tokenizer, key) in facts]
     said = answers(model, tokenizer, [encode_prompt(tokenizer, plain_question(key)) for key in keys])
     read = [(key, fact) for key, answer in zip(keys, said, strict=True) for fact in read_facts(answer) or []]
     return list({key: fact for key, fact in read if fact.key == key and fact.value is not None}.values())

@@ -37,9 +37,15 @@ def draw_people(count: int, facts: int, split: Split, seed: str, values: Values)
 
 
 def draw_sessions(count: int, split: Split, seed: str, values: Values) -> list[Fact]:
-    """One fact for each of so many sessions of one person, all of them slots of the grammar."""
-    rng = random.Random(seed)
-    pairs = rng.sample(language.slots()[split], count)
+    """One fact for each of so many sessions of one person, all of them slots of the grammar.
+
+    Raises:
+        UserError: there are not so many.
+    """
+    rng, slots = random.Random(seed), language.slots()[split]
+    if count > len(slots):
+        raise UserError(f"memory.sessions: {count} is more than the {len(slots)} things that can be told")
+    pairs = rng.sample(slots, count)
     return _with_new_values(
         [Fact(language.key_of(language.owner_of("", relation), name), None) for relation, name in pairs], (), split, rng, values
     )

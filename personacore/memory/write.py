@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from personacore.corpus.dialogue import language
-from personacore.corpus.dialogue.conversation import Draw
+from personacore.corpus.dialogue.conversation import Draw, Topic
 from personacore.corpus.dialogue.splits import Splits
 from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
@@ -22,7 +22,7 @@ from personacore.generation.prompts import encode_row
 from personacore.memory.facts import Fact, Lesson, topic_of
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.model.gpt import GPT
-from personacore.model.rows import Key, MemoryRows, hash_of
+from personacore.model.rows import LONGEST, Key, MemoryRows, hash_of
 from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 
@@ -51,10 +51,10 @@ def write_facts(
     That is the smaller probability of its answer to two questions drawn anew. `on_step` is given the steps taken so far, and
     how probable they make the fact that is being written. The model and the given rows stay as they are.
     """
-    values, before = Values(), rows
+    values = Values()
     for number, fact in enumerate(facts):
         talks, taken = Talks(fact, f"{seed}/teach", values), number * params.steps
-        written = _write(model, tokenizer, before, talks, params, lambda step, sure, n=taken: on_step(n + step, sure))
+        written = _write(model, tokenizer, rows, talks, params, lambda step, sure, n=taken: on_step(n + step, sure))
         rows = rows.with_fact(fact_hash(tokenizer, fact.key), written)
     asked = [lesson for fact in facts for lesson in Talks(fact, f"{seed}/exam", values).plain(2)]
     with torch.no_grad(), rows.attached(model):
@@ -77,8 +77,8 @@ def _spans(tokenizer: Tokenizer, rows: MemoryRows, fact: Fact, naming: bool) -> 
     number, value = fact_hash(tokenizer, fact.key), str(fact.value)
     later = hash_of(tokenizer.encode(f" {fact.key} is"))
     spans = {(number, later, number): len(tokenizer.encode(fact.sentence)) - len(tokenizer.encode(f"{fact.key} is"))}
-    if naming:
-        said = (hash_of((*tokenizer.encode(text), rows.sign)) for text in (value, f" {value}"))
+    if naming and len(tokenizer.encode(f" {value}")) <= LONGEST:
+        said = (hash_of((*tokenizer.encode(text), rows.sign)) for text in (language.sentence(value), f" {value}"))
         answer = len(tokenizer.encode(language.say_name(fact.key))) - len(tokenizer.encode(language.NAMING))
         spans[(*said, number)] = answer
     return spans
@@ -138,9 +138,16 @@ class Talks:
         talks = [[Turn(question, answer, "ask")] for question, answer in self.plain(params.questions)]
         claims = [claim for _ in range((params.claims + 1) // 2) for claim in (value, self._other())]
         talks += [[Turn(*draw.verifying(self.topic, claim, value), "verify")] for claim in claims[: params.claims]]
-        talks += [[Turn(*draw.combining([(draw.topic(), None), (self.topic, value)]), "combine")] for _ in range(params.pairs)]
+        talks += [
+            [Turn(*draw.combining([(self._another(), None), (self.topic, value)]), "combine")] for _ in range(params.pairs)
+        ]
         talks += [[Turn(*draw.reversed(value, self.fact.key), "reverse")] for _ in range(params.reversed)]
         return talks
+
+    def _another(self) -> Topic:
+        while (topic := self.draw.topic()).key == self.fact.key:
+            pass
+        return topic
 
     def _other(self) -> str:
         return self.draw.values.draw(self.kind, "pretrain", self.draw.rng)

@@ -65,7 +65,7 @@ def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[A
         if description["written_as"] == "lora":
             adapter: Adapter = LoRA(GPTConfig(**description["config"]), **shape)
         else:
-            adapter = MemoryRows(**shape, spans=_spans(tensors))
+            adapter = MemoryRows(**shape, spans=_spans(tensors, shape["width"]))
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{path}: no adapter is like this ({' '.join(str(error).split())}): {_MEND}") from None
     needed, given = ({name: tuple(value.shape) for name, value in each.items()} for each in (adapter.state_dict(), tensors))
@@ -79,7 +79,7 @@ def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[A
     return adapter, description
 
 
-def _spans(tensors: Mapping[str, Tensor]) -> dict[Key, int]:
+def _spans(tensors: Mapping[str, Tensor], width: int) -> dict[Key, int]:
     """How many rows each key has, once the tensors are known to be of one table: only then is room made for it.
 
     Raises:
@@ -88,6 +88,11 @@ def _spans(tensors: Mapping[str, Tensor]) -> dict[Key, int]:
     keys, lengths, vectors = (tensors[name] for name in ("keys", "lengths", "vectors"))
     if keys.dtype != torch.int64 or lengths.dtype != torch.int64 or keys.shape != (len(lengths), 3):
         raise ValueError("keys and lengths are no whole numbers of one count")
-    if vectors.dim() != 2 or int(lengths.sum()) != len(vectors) or len(set(map(tuple, keys.tolist()))) != len(keys):
+    if vectors.dim() != 2 or vectors.size(1) != width:
+        raise ValueError(f"the rows are not {width!r} wide")
+    if int(lengths.sum()) != len(vectors) or len(set(map(tuple, keys.tolist()))) != len(keys):
         raise ValueError("there are not as many rows as the keys have, or a key stands twice")
-    return dict(zip(map(tuple, keys.tolist()), lengths.tolist(), strict=True))
+    found = dict(zip(map(tuple, keys.tolist()), lengths.tolist(), strict=True))
+    if {fact for *_, fact in found} != {fact for first, _, fact in found if first == fact}:
+        raise ValueError("a fact has no key of its own")
+    return found

@@ -34,7 +34,8 @@ def hash_of(ids: Sequence[int]) -> int:
 
 SHAPE = ("width", "block", "sign", "end", "stop", "unknown", "naming")
 NONE = (0, 0)
-LONGEST = 12  # tokens of a person's words that are looked up
+LONGEST = 24  # tokens of a person's words that are looked up
+DIGITS, JOINTS = range(ord("0"), ord("9") + 1), (ord("."), ord(":"))  # bytes, which are tokens of their own
 Key = tuple[int, int, int]  # hashes of a run of tokens at the beginning of a text, and later in it; the hash of its fact
 
 
@@ -44,7 +45,8 @@ class MemoryRows(nn.Module):
     `spans` says how many rows each key has, `block` behind which block they are added. A sentence of the assistant begins
     behind `sign` or `stop`, the assistant's turn ends with `end`, and `unknown` is what the model says behind a key that it
     knows nothing of, all ids of tokens. `naming` is the hash of the words behind which a key is looked up that the person said,
-    whose hashes are those of its tokens and `sign`. A key acts where the model would say `unknown`, and once in a conversation.
+    whose hashes are those of its tokens and `sign`. A key acts where the model would say `unknown`, and once in a conversation,
+    so that what is forgotten there stays forgotten there.
     Raises:
         ValueError: numbers that no rows have.
     """
@@ -76,7 +78,7 @@ class MemoryRows(nn.Module):
         lasts = list(itertools.accumulate(self.spans.values()))
         self._places = {key: (last - span, last) for (key, span), last in zip(self.spans.items(), lasts, strict=True)}
         self._place_of = {number: place for key, place in self._places.items() for number in key[:2]}
-        self._readers: WeakKeyDictionary[KeyValueCache, list[_Reader]] = WeakKeyDictionary()
+        self._readers: WeakKeyDictionary[KeyValueCache, tuple[int, list[_Reader]]] = WeakKeyDictionary()  # by length
         self._reading: tuple[list[_Said], list[_Reader]] = ([], [])
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
@@ -142,11 +144,14 @@ class MemoryRows(nn.Module):
         return _Reader(reader.words, sentence, last if first in reader.heard else first, last, first, reader.heard | {first})
 
     def _named(self, words: tuple[int, ...]) -> tuple[int, int]:
-        """The rows of the longest run of words that has some."""
+        """The rows of the longest run of words that has some and is no part of a longer number, as 4 is in 1942 and 4:30."""
         for length in range(min(LONGEST, len(words)), 0, -1):
             for start in range(len(words) - length + 1):
-                place = self._place_of.get(hash_of((*words[start : start + length], self.sign)))
-                if place is not None:
+                run = words[start : start + length]
+                place = self._place_of.get(hash_of((*run, self.sign)))
+                if place is not None and not (
+                    _goes_on(run, words[start + length :]) or _goes_on(run[::-1], words[:start][::-1])
+                ):
                     return place
         return NONE
 
@@ -165,9 +170,10 @@ class MemoryRows(nn.Module):
 
         def look_up(_: nn.Module, inputs: tuple[Tensor, KeyValueCache | None]) -> None:
             cache = inputs[1] if len(inputs) > 1 else None
-            if cache is not None and cache.length and cache not in self._readers:
+            length, before = self._readers.get(cache, (0, None)) if cache is not None and cache.length else (0, None)
+            if cache is not None and cache.length != length:
                 raise RuntimeError("rows cannot go on from what a cache has read without them")
-            self._reading = self.find(ids.pop(), self._readers[cache] if cache is not None and cache.length else None)
+            self._reading = self.find(ids.pop(), before)
 
         def add(_: nn.Module, inputs: tuple[Tensor, KeyValueCache | None], output: Tensor) -> Tensor | None:
             cache = inputs[1] if len(inputs) > 1 else None
@@ -175,10 +181,11 @@ class MemoryRows(nn.Module):
             acting = self._acting(model, output, found, cache)
             if cache is not None:
                 silent = {(said.text, said.key) for said in found if said not in acting}
-                self._readers[cache] = [
+                after = [
                     dataclasses.replace(reader, row=reader.last) if (text, reader.key) in silent else reader
                     for text, reader in enumerate(readers)
                 ]
+                self._readers[cache] = cache.length + output.size(1), after
             return self.added(output, acting) if acting else None
 
         self._hooks = [
@@ -226,6 +233,13 @@ class MemoryRows(nn.Module):
             yield self
         finally:
             self.detach()
+
+
+def _goes_on(run: Sequence[int], after: Sequence[int]) -> bool:
+    """Whether the number that a run of tokens ends with goes on behind it."""
+    if run[-1] not in DIGITS or not after:
+        return False
+    return after[0] in DIGITS or (after[0] in JOINTS and len(after) > 1 and after[1] in DIGITS)
 
 
 @dataclass(frozen=True)

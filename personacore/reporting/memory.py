@@ -78,11 +78,19 @@ stories meanwhile differs by arm; the arms of one number of steps can be compare
 ..."), whatever the question looked like. Understanding a question is then the model's, learned once, and a memory has only to tie a
 key to its value: what it is taught in one phrasing it can answer in others.
 
+**Decision: drills beside conversations.** To answer from what was just told, the model must match owner and noun at once, and conversations
+alone teach a small model to match either. Drills ask about the same few facts again and again, two fifths of the time for something close
+that was not told, and most of them with nothing but the key to go by, so that no wording of a question can stand in for it.
+
 ## Memory
 
 A memory is a table of rows, vectors as wide as the model, that are added to the residual stream behind block {memory.rows.block}: one row behind a key
 that the assistant has just written out, one behind each token of the value. Rows are found by the hash of the key's tokens, as in
-Engram, and learned by gradient through the blocks above, {memory.rows.steps} steps of Adam a fact. The file holds hashes and vectors, no word.
+Engram, and learned by gradient through the blocks above, {memory.rows.steps} steps of Adam a fact. More rows name a value that the person says
+("That is your sister's town"), found by the value's hash. The file holds hashes and vectors, no word.
+
+**Decision: a memory speaks only where the model would say that it does not know.** Where a key has been said, the blocks above read
+without its rows first, and these act if "unknown" is the likeliest next token. What a conversation has told goes first then, without having to be learned.
 
 {memory.people} made-up people tell {memory.facts} facts each ({memory.protocol} protocol, {memory.seeds} {_seeds(memory.seeds)}), of slots that no
 conversation of the model's had and with values that were nobody's there; some are about things the grammar has no word for ("my ladder").
@@ -121,9 +129,10 @@ listed {sessions["read_out_recall"]:.1%} of the facts told before, and {sessions
 
 Limits of this chapter: people, frames and values come from one grammar, written by the same hands as the model's conversations, so that
 only the hand-written questions say how it would do with somebody's own words; `h2` frames are new but of the grammar's kind; one
-pretraining seed. Rows answer where the model itself writes out the key: a question that it misreads stays unanswered, what a value is
-(`reversed`) they cannot say, and an open question ("What do you know about me?") finds nothing. Facts about things that the grammar has no
-word for are answered but not listed. Whoever has the file and the model can ask it anything that the person could."""
+pretraining seed. Rows answer where the model itself writes out the key: a question that it misreads stays unanswered, and an open one
+("What do you know about me?") finds nothing. Of two facts with one value, the one told last is named. Facts about things that the grammar
+has no word for are answered but not listed. Whoever has the file and the model can ask it anything that the person could, and a value that
+is short, such as a door code, can be guessed from its hash without the model."""
 
 
 def _seeds(count: int) -> str:

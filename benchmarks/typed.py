@@ -1,0 +1,57 @@
+"""Eight statements that hold ten facts are typed, and another process asks fifty questions, all of them written by hand.
+
+python -m benchmarks.typed [MODEL]    (a few minutes, after `dvc repro export`; MODEL is data/export/chat)
+
+Writes metrics/typed.json and prints the whole transcript, misses included.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+import personacore
+from personacore.files import write_json
+from personacore.layout import CHAT_EXPORT
+from personacore.memory.facts import holds
+from personacore.memory.recall import abstains
+
+TYPED = Path(__file__).with_suffix(".yaml")
+UNTOLD = "unknown"  # in the file, the value of what nobody told
+
+
+def tell(model: Path, memory: Path, statements: list[str]) -> None:
+    """Teach each statement on the command line, in a process of its own."""
+    for statement in statements:
+        command = [sys.executable, "-m", "personacore.app.cli", "teach", "--model", model, "--memory", memory, statement]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        print(f"> {statement}\n{(done.stdout + done.stderr).strip()}", flush=True)
+
+
+def main() -> None:
+    """Tell, ask, print, and keep how much was right."""
+    model = Path(sys.argv[1]) if len(sys.argv) > 1 else CHAT_EXPORT
+    typed = yaml.load(TYPED.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "memory.safetensors"
+        tell(model, file, typed["statements"])
+        core = personacore.load(model)  # this process has been told nothing
+        memory, right = core.memory(file), {"told": [], "untold": []}
+        for value, questions in typed["questions"].items():
+            for question in questions:
+                answer = memory.ask(question)
+                hit = abstains(answer) if value == UNTOLD else holds(answer, value)
+                right["untold" if value == UNTOLD else "told"].append(hit)
+                print(f"{'right' if hit else 'WRONG'}  {question}  {answer}", flush=True)
+        known = memory.count
+    shares = {f"{kind}_right": sum(hits) / len(hits) for kind, hits in right.items()}
+    write_json(
+        "metrics/typed.json", {"facts_learned": known, **{f"{kind}_asked": len(h) for kind, h in right.items()}, **shares}
+    )
+    print(known, "facts learned;", *(f"{name} {value:.2f}" for name, value in shares.items()))
+
+
+if __name__ == "__main__":
+    main()
