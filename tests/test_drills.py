@@ -28,18 +28,20 @@ def tokenizer() -> Tokenizer:
 def told(drill: Drill) -> dict[str, str]:
     """Every fact that the assistant has said, or the person in the assistant's words."""
     said = " ".join([*(turn.assistant for turn in drill.turns), drill.opening or ""])
-    return {fact.key: fact.value for fact in read_facts(said)}
+    return {fact.key: fact.value for fact in read_facts(said) or []}
 
 
 def test_what_is_asked_has_the_value_told_for_its_key_or_none():
     for drill in DRILLS:
         assert all(told(drill).get(asked.key) == asked.value for asked in drill.asked)
     unknown = [asked.value is None for drill in DRILLS for asked in drill.asked]
-    assert 0.3 < sum(unknown) / len(unknown) < 0.55
+    assert 0.45 < sum(unknown) / len(unknown) < 0.65
 
 
 def test_much_of_what_is_unknown_shares_an_owner_or_a_noun_with_what_was_told():
-    unknown = [(asked.key.split("'s "), drill) for drill in DRILLS for asked in drill.asked if asked.value is None]
+    asked_something = [drill for drill in DRILLS if told(drill)]
+    assert len(DRILLS) / 2 < len(asked_something) < len(DRILLS)
+    unknown = [(asked.key.split("'s "), drill) for drill in asked_something for asked in drill.asked if asked.value is None]
     near = [any(set(key) & set(known.split("'s ")) for known in told(drill)) for key, drill in unknown]
     assert sum(near) > len(near) / 2
 

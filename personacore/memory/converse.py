@@ -98,6 +98,7 @@ def converse(
     made_from = (BASE, TOKENIZER, TRAIN_TOKENS, PRETRAIN, CALIBRATION, *((FISHER,) if arm.ewc_strength else ()))
     inputs = {str(path): sha256_of(path) for path in made_from}
     described = [name, digest_files(import_closure(name)), dataclasses.asdict(train_params), dataclasses.asdict(arm)]
+    described += [chat.batch_size, chat.drill_rows]
     described += [seed, inputs, device.type, precision]
     identity = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     folder = RESUME / identity[:16]

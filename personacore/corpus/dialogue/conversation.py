@@ -78,7 +78,7 @@ class Draw:
         return self.values.draw("person", self.splits.values, self.rng)
 
     def value(self, topic: Topic) -> str:
-        """A value for it, of its type or, in PRETRAIN, by turns of none."""
+        """A value for it: two words of stories, one of its type or, in PRETRAIN, by turns one of no type."""
         if self.compound and self.rng.random() < self.compound:
             return self.values.compound(self.any_words, self.rng)
         if self.splits.values == "pretrain" and self.rng.random() < ANY_VALUE:

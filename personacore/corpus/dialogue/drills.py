@@ -1,7 +1,8 @@
 """Drills: facts, and behind them a run of answers that have to be looked up among these facts.
 
 A conversation looks something up three or four times in a row of tokens, a drill up to a dozen times, two fifths of them for
-what was not told but is close to it. Looking up is what a small model learns last.
+what was not told but is close to it. Looking up is what a small model learns last. In some drills nothing was told: what is
+learned from them is to read questions.
 """
 
 import random
@@ -41,20 +42,21 @@ class Drill:
 def draw_drill(seed: str, splits: Splits, values: Values) -> Drill:
     """A drill from the given splits; the same seed draws the same.
 
-    Its facts are told as in a conversation or, for a third, in the assistant's words, by either of the two.
+    A quarter each has its facts told in the assistant's words, by either of the two, and then asked for by their keys; told as
+    in a conversation, and then asked for by their keys, or by questions; and none told.
     """
     draw = Draw(random.Random(seed), splits, values, compound=COMPOUND)
     rng, talk = draw.rng, Conversation(draw)
-    style = rng.randrange(6)
+    style = rng.randrange(8)
     if style < 2:
         for _ in range(rng.randint(FEWEST, MOST)):
             topic = talk.like([known for known, _ in talk.known.values()], ALIKE_TOLD)
             talk.known.setdefault(topic.key, (topic, draw.value(topic)))
-    else:
+    elif style < 6:
         for _ in range(rng.randint(1, 3)):
             talk.tell()
     told = [topic for topic, _ in talk.known.values()]
-    topics = [rng.choice(told) if rng.random() < KNOWN else talk.like(told, ALIKE_ASKED) for _ in range(ASKED)]
+    topics = [rng.choice(told) if told and rng.random() < KNOWN else talk.like(told, ALIKE_ASKED) for _ in range(ASKED)]
     asked = tuple(Asked(draw.question(topic), topic.key, talk.value_of(topic)) for topic in topics)
     said = say_facts([(key, value) for key, (_, value) in talk.known.items()])
     match style:

@@ -69,9 +69,9 @@ class Values:
                 return value.title() if rng.random() < 0.5 else value
 
     def compound(self, words: Sequence[str], rng: random.Random) -> str:
-        """Two of the words, small or with capitals, which together are nobody's value.
+        """Two of the words, small or with capitals, which together are on no list of another split.
 
-        A word that is a value of another split may be one of the two: a model copies no token that it has never copied.
+        One of the two may be: a model copies no token that it has never copied.
         """
         while (value := " ".join(rng.sample(words, 2))) in self._held_out:
             pass
