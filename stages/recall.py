@@ -61,7 +61,8 @@ def main(speed: Speed) -> None:
 
     stories = split_documents(open_tokens(VALID_TOKENS), tokenizer.end_of_text, DRIFT_DOCUMENTS)
     talks = read_conversations(EVALUATION)[:DRIFT_DOCUMENTS]
-    memories = [case("taught", 0, place).memory for place in range(min(DRIFT_PEOPLE, len(people["taught"])))]
+    cases = [case("taught", 0, place) for place in range(min(DRIFT_PEOPLE, len(people["taught"])))]
+    memories = [(each.memory, each.facts) for each in cases]
     gates = outcomes.gates(memory.gates) | transfer | drift(model, tokenizer, memories, stories, talks, memory.gates)
     write_json("metrics/recall.json", gates)
     table = [[name, *(gate.get(column, "") for column in COLUMNS)] for name, gate in gates.items()]

@@ -3,6 +3,7 @@
 import pytest
 
 from personacore.corpus.dialogue import language
+from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
 from personacore.errors import UserError
 from personacore.evaluation.intervals import mean_with_interval, share_with_interval
@@ -16,7 +17,7 @@ from personacore.memory.people import (
     handwritten_people,
     in_context,
 )
-from personacore.memory.recall import Asker, Case, Outcomes, ask_changed, ask_taught
+from personacore.memory.recall import Asker, Case, Outcomes, ask_changed, ask_taught, asks_for
 from personacore.tokenizer.bpe import Tokenizer
 
 VALUES = Values()
@@ -164,3 +165,18 @@ def test_a_list_with_one_value_left_neither_repeats_it_nor_hangs():
     with pytest.raises(UserError, match=r"memory\.facts: there are too few values of type season"):
         every = [Fact("Your age", season) for season in ("spring", "summer", "autumn", "winter")]
         correct_facts([[Fact("Your favorite season", "none"), *every]], "evaluation", "seed", VALUES)
+
+
+def test_conversations_that_ask_for_what_a_memory_knows_are_told_from_others():
+    facts = [Fact("Your town", "Wex"), Fact("Your dog's age", "4")]
+
+    def talk(*said: tuple[str, str]) -> list[Turn]:
+        return [Turn(user, assistant, "") for user, assistant in said]
+
+    assert asks_for(talk(("Hi.", "Hello."), ("Where do I live?", "Your town is unknown to me.")), facts)
+    assert asks_for(talk(("Both?", "Your job is unknown to me. Your dog's age is unknown to me.")), facts)
+    assert asks_for(talk(("What is Wex?", "That is unknown to me.")), facts)
+    assert not asks_for(talk(("I live in Bath.", "Your town is Bath."), ("What is Bath?", "That is your town.")), facts)
+    assert not asks_for(
+        talk(("Where is Tom?", "Tom's town is unknown to me."), ("What is Wexford?", "That is unknown to me.")), facts
+    )

@@ -7,11 +7,10 @@ from torch import Tensor
 
 from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
-from personacore.evaluation.conversations import conversation_loss
 from personacore.memory.closed_form import closed_form
 from personacore.memory.facts import Fact
 from personacore.memory.people import Questions
-from personacore.memory.recall import Asker, Case, Outcomes, ask_taught
+from personacore.memory.recall import Asker, Case, Outcomes, ask_taught, drift
 from personacore.memory.teach import teach_people
 from personacore.memory.write import new_rows, write_facts
 from personacore.model.adapter import Adapter
@@ -72,10 +71,5 @@ def measure(
         questions = Questions(facts, f"comparison/{place}", "calibration", values)
         case = Case(str(place), facts, questions, memories[place], memories[other], people[other])
         ask_taught(asker, outcomes, case, QUESTIONS, DRAWS, seed=place)
-    plain = conversation_loss(model, tokenizer, talks).nats
-    drift = []
-    for memory in memories:
-        with memory.attached(model):
-            drift.append(conversation_loss(model, tokenizer, talks).nats / plain - 1)
-    found = {gate: round(each["value"], 4) for gate, each in outcomes.gates({}).items()}
-    return found | {"dialogue_drift": round(sum(drift) / len(drift), 4)}
+    drifted = drift(model, tokenizer, list(zip(memories, people, strict=True)), (), talks, {})
+    return {gate: round(each["value"], 4) for gate, each in (outcomes.gates({}) | drifted).items()}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from personacore.corpus.dialogue.language import UNKNOWN
+from personacore.corpus.dialogue.language import UNKNOWN, say_fact, say_name
 from personacore.corpus.dialogue.turns import Turn
 from personacore.errors import UserError
 from personacore.evaluation.conversations import conversation_loss
@@ -199,26 +199,44 @@ def ask_in_context(asker: Asker, outcomes: Outcomes, conversations: Sequence[Seq
 def drift(
     model: GPT,
     tokenizer: Tokenizer,
-    memories: Sequence[Adapter],
+    memories: Sequence[tuple[Adapter, Sequence[Fact]]],
     stories: Sequence[np.ndarray],
     talks: Sequence[Sequence[Turn]],
     thresholds: dict[str, float],
 ) -> dict[str, dict[str, object]]:
-    """How much worse, as a share, stories and conversations are predicted with a memory than without, over memories."""
+    """How much worse, as a share, stories and conversations are predicted with a memory than without, over memories.
 
-    def losses() -> tuple[float, float]:
-        told = document_loss(model, stories, tokenizer.end_of_text).nats
-        return told, conversation_loss(model, tokenizer, talks).nats
+    A memory comes with its facts. `dialogue_drift_elsewhere` leaves out the conversations that ask for one of them and are
+    answered that it is unknown: what the memory says there is what it was taught.
+    """
 
-    without, found = losses(), {}
-    changes = []
-    for memory in memories:
+    def losses(facts: Sequence[Fact]) -> dict[str, float]:
+        elsewhere = [turns for turns in talks if not asks_for(turns, facts)]
+        told = {"story_drift": document_loss(model, stories, tokenizer.end_of_text).nats} if stories else {}
+        parts = {"dialogue_drift": talks, "dialogue_drift_elsewhere": elsewhere}
+        return told | {name: conversation_loss(model, tokenizer, part).nats for name, part in parts.items()}
+
+    changes: dict[str, list[float]] = {}
+    for memory, facts in memories:
+        without = losses(facts)
         with memory.attached(model):
-            changes.append([now / before - 1 for now, before in zip(losses(), without, strict=True)])
-    for name, values in zip(("story_drift", "dialogue_drift"), zip(*changes, strict=True), strict=True):
+            for name, nats in losses(facts).items():
+                changes.setdefault(name, []).append(nats / without[name] - 1)
+    found = {}
+    for name, values in changes.items():
         gate = {"value": float(np.mean(values)), "low": min(values), "high": max(values), "memories": len(memories)}
         found[name] = judged(name, gate, thresholds)
     return found
+
+
+def asks_for(turns: Sequence[Turn], facts: Sequence[Fact]) -> bool:
+    """Whether something is asked that these facts answer, and that a conversation says is unknown."""
+    unknown = [say_fact(fact.key, None).removesuffix(".") for fact in facts]
+    return any(
+        any(answer in turn.assistant for answer in unknown)
+        or (turn.assistant == say_name(None) and any(holds(turn.user, str(fact.value)) for fact in facts))
+        for turn in turns
+    )
 
 
 def abstains(answer: str) -> bool:

@@ -26,6 +26,8 @@ from personacore.model.rows import LONGEST, Key, MemoryRows, hash_of
 from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 
+DECAY = 0.01  # weight of the rows' mean squared length: a row no longer than it must be is no surer than it must be
+
 
 def new_rows(model: GPT, tokenizer: Tokenizer, params: RowsParams) -> MemoryRows:
     """Rows for a model, with no fact in them; a model of few blocks has them behind an earlier one."""
@@ -114,7 +116,8 @@ def _write(
         losses = functional.cross_entropy(
             model.lm_head(model.ln_f(x.flatten(0, 1)[counted])), targets[counted], reduction="none"
         )
-        (alone.vectors.grad,) = torch.autograd.grad(losses.mean(), [alone.vectors])
+        length = alone.vectors.square().sum(1).mean()
+        (alone.vectors.grad,) = torch.autograd.grad(losses.mean() + DECAY * length, [alone.vectors])
         optimizer.step()
         on_step(step, math.exp(-losses[plain].sum().item() / params.questions))
     return {key: alone.of(key).detach() for key in spans}

@@ -34,6 +34,7 @@ GATES = {
     "backward_transfer": "right answers in the end, less those right after each session",
     "story_drift": "nats of stories with a memory, over without; a memory acts only where the assistant speaks, so none by design",
     "dialogue_drift": "nats of EVALUATION conversations with a memory, over without",
+    "dialogue_drift_elsewhere": "the same without those that ask for what the memory knows, and are told that it is unknown",
 }
 
 
