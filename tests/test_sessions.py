@@ -10,7 +10,7 @@ from personacore.corpus.dialogue.language import say_name
 from personacore.corpus.dialogue.values import Values
 from personacore.errors import UserError
 from personacore.generation.prompts import encode_prompt
-from personacore.memory import sessions
+from personacore.memory import sessions, write
 from personacore.memory.facts import Fact, plain_question
 from personacore.memory.inventory import grammar_keys, listed
 from personacore.memory.people import Questions, draw_sessions
@@ -43,6 +43,12 @@ def tokenizer() -> Tokenizer:
 def model(tokenizer) -> GPT:
     """A tiny model that answers plain questions about six keys: one known, one forgotten, four unknown."""
     return answering_model(tokenizer, [DOG, LOST, *(Fact(key, None) for key in UNTOLD)])
+
+
+@pytest.fixture(autouse=True)
+def as_long_as_need_be(monkeypatch) -> None:
+    """Let rows be as long as need be: what is sure enough for a real model is not for a tiny one."""
+    monkeypatch.setattr(write, "DECAY", 0.0)
 
 
 def probabilities(model: GPT, tokenizer: Tokenizer, facts: list[Fact]) -> torch.Tensor:
