@@ -31,6 +31,7 @@ from personacore.params import load_params
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 from personacore.training.conversations import ConversationRows
+from tests.toys import answering_model
 
 PARAMS = load_params(Path(__file__).parent.parent / "params.yaml").memory
 QUICK = dataclasses.replace(
@@ -258,6 +259,23 @@ def test_a_value_must_stand_in_the_statement_word_by_word(memory, monkeypatch):
 def test_a_value_that_was_cut_off_is_not_learned(memory, monkeypatch, statement, reading):
     said(monkeypatch, {statement: reading})
     assert memory.read(statement) == []
+
+
+BOTH = ("My dog is called Biscuit and I am a baker.", f"{DOG.sentence} {JOB.sentence}")
+
+
+@pytest.mark.parametrize("reading, expected", [
+    ("Your dog's name is Bisccuit. Your job is baker.", [DOG, JOB]),
+    ("Your dog's name is Biscui. Your job is bakerr.", [DOG, JOB]),
+    ("Your cat's age is Bisccuit. Your job is baker.", []),
+    ("Your dog's name is unknown to me. Your job is bakerr.", []),
+])  # fmt: skip
+def test_a_misspelled_value_is_chosen_from_the_statement_if_the_rest_was_read(
+    memory, tokenizer, monkeypatch, reading, expected
+):
+    memory.model = answering_model(tokenizer, [], lessons=[BOTH, ("My job is cook.", "Your job is cook.")])
+    said(monkeypatch, {BOTH[0]: reading})
+    assert memory.read(BOTH[0]) == expected
 
 
 def test_what_the_model_says_with_a_space_before_it_is_the_same_key(memory, monkeypatch):

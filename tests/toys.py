@@ -33,11 +33,14 @@ def toy_model(config: GPTConfig = TOY, seed: int = 0) -> GPT:
     return randomized(GPT(config), seed=seed).eval().requires_grad_(False)
 
 
-def answering_model(tokenizer: Tokenizer, facts: Sequence[Fact], n_layer: int = 2) -> GPT:
-    """A frozen model that answers plain questions about these facts, of which some may be unknown."""
+def answering_model(
+    tokenizer: Tokenizer, facts: Sequence[Fact], n_layer: int = 2, lessons: Sequence[tuple[str, str]] = ()
+) -> GPT:
+    """A frozen model that answers plain questions about these facts, of which some may be unknown, and other `lessons`."""
     model = GPT(GPTConfig(tokenizer.vocab_size, n_layer=n_layer, n_head=2, n_embd=32, block_size=128))
     model.reset_parameters(1, embedding_std=0.1)
-    inputs, targets = pad_lessons(tokenizer, [(plain_question(fact.key), fact.sentence) for fact in facts])
+    asked = [(plain_question(fact.key), fact.sentence) for fact in facts]
+    inputs, targets = pad_lessons(tokenizer, [*asked, *lessons])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(150):
         functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORED).backward()

@@ -7,18 +7,24 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from personacore.errors import UserError
 from personacore.files import sha256_of
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_prompt
 from personacore.memory.facts import Fact, read_facts
 from personacore.memory.inventory import listed
+from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.memory.write import erase, new_rows, write_facts
 from personacore.model.adapter import load_adapter, save_adapter
 from personacore.model.gpt import GPT
 from personacore.model.rows import MemoryRows
 from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
+
+LEAST = 0.05  # probability of a reading in the statement's own words, below which it is not meant
+LONGEST = 5  # words of a value that are looked for
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,28 @@ class Memory:
     def read(self, statement: str) -> list[Fact]:
         """The facts that the model itself reads out of a statement, without the memory; none where it reads none.
 
-        A value that does not stand in the statement was made up, and one that goes on there, as 7 does in 7.5, was cut off:
-        that makes the reading worth nothing.
+        A value that does not stand in the statement was misspelled or made up, and one that goes on there, as 7 does in 7.5,
+        was cut off. The model then chooses among the words of the statement; if none is likely, the reading is worth nothing.
         """
         facts = read_facts(self._answer(statement, remembering=False)) or []
-        return facts if all(fact.value is not None and _stands_in(statement, fact.value) for fact in facts) else []
+        if any(fact.value is None for fact in facts):
+            return []
+        likelihood, spans = 1.0, [span for span in _spans(statement) if _stands_in(statement, span)]
+        for place, fact in enumerate(facts):
+            if not _stands_in(statement, str(fact.value)):
+                readings = [[*facts[:place], Fact(fact.key, span), *facts[place + 1 :]] for span in spans]
+                facts, likelihood = self._likeliest(statement, readings)
+        return facts if likelihood >= LEAST else []
+
+    @torch.no_grad()
+    def _likeliest(self, statement: str, readings: Sequence[list[Fact]]) -> tuple[list[Fact], float]:
+        """The likeliest of some readings of a statement, and its probability."""
+        if not readings:
+            return [], 0.0
+        lessons = [(statement, " ".join(fact.sentence for fact in facts)) for facts in readings]
+        probabilities = answer_log_probabilities(self.model, *pad_lessons(self.tokenizer, lessons)).exp()
+        best = int(probabilities.argmax())
+        return readings[best], float(probabilities[best])
 
     def teach(self, statement: str, on_step: Callable[[int, float], None] = lambda step, sure: None) -> Told:
         """Learn what a statement says, in the place of what was known of the same, and save.
@@ -129,6 +152,17 @@ class Memory:
         if len(self.tokenizer.encode(text)) > longest:
             raise UserError(f"the text is longer than {longest} tokens: say it in shorter sentences, one at a time")
         return text
+
+
+def _spans(statement: str) -> list[str]:
+    """Runs of the statement's words, without the punctuation around them.
+
+    >>> _spans("It is Rex!")
+    ['It', 'It is', 'It is Rex', 'is', 'is Rex', 'Rex']
+    """
+    words = statement.split()
+    runs = (words[first:last] for first in range(len(words)) for last in range(first + 1, min(first + LONGEST, len(words)) + 1))
+    return [" ".join(run).strip(".,;:!?\"'()") for run in runs]
 
 
 def _stands_in(statement: str, value: str) -> bool:
