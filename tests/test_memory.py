@@ -31,6 +31,7 @@ from personacore.params import load_params
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 from personacore.training.conversations import ConversationRows
+from personacore.training.drills import DrillRows
 from tests.toys import answering_model
 
 PARAMS = load_params(Path(__file__).parent.parent / "params.yaml").memory
@@ -102,6 +103,16 @@ def test_the_rows_of_a_step_depend_on_seed_and_step_alone_and_count_what_they_sc
     assert torch.equal(first.rows(2, 1, 2)[0], inputs[1:3])
     other = ConversationRows(TALKS, tokenizer, 128, 4, seed=4).rows(2, 0, 4)[0]
     assert not torch.equal(other, inputs)
+
+
+def test_the_rows_beside_conversations_stand_behind_them_and_count_as_well(tokenizer):
+    drills = DrillRows(tokenizer, 128, 2, seed=5)
+    alone, both = (ConversationRows(TALKS, tokenizer, 128, 3, seed=3, beside=beside) for beside in ((), (drills,)))
+    assert (alone.batch_size, both.batch_size) == (3, 5)
+    for step in (4, 0):
+        expected = zip(alone.rows(step, 0, 3), drills.rows(step, 0, 2), strict=True)
+        assert all(torch.equal(part, torch.cat(each)) for part, each in zip(both.rows(step, 0, 5), expected, strict=True))
+        assert both.scored(step) == alone.scored(step) + drills.scored(step)
 
 
 def test_the_loss_of_conversations_is_that_of_their_answers(model, tokenizer):
