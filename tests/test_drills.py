@@ -1,5 +1,7 @@
 """Drills: what is asked in them can be looked up in them, and only what is looked up is learned."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -77,9 +79,10 @@ def test_of_a_run_of_answers_only_what_stands_behind_the_keys_counts(tokenizer, 
     assert text == "Your town is Wex." + " ".join(say_fact(asked.key, asked.value) for asked in ASKED)
 
 
-def test_of_answers_to_questions_all_counts(tokenizer):
+def test_of_answers_to_what_was_said_all_counts(tokenizer):
     inputs, targets = encode_drill(tokenizer, Drill((Turn("I live in Wex.", "Your town is Wex.", "tell"),), None, ASKED), 192)
-    answers = [number for asked in ASKED for number in encode_answer(tokenizer, say_fact(asked.key, asked.value))]
+    said = ["Your town is Wex.", *(say_fact(asked.key, asked.value) for asked in ASKED)]
+    answers = [number for answer in said for number in encode_answer(tokenizer, answer)]
     assert targets[targets != IGNORED].tolist() == answers
     turns = [Turn("I live in Wex.", "Your town is Wex.", ""), *(Turn(a.question, say_fact(a.key, a.value), "") for a in ASKED)]
     assert (inputs == encode_row(tokenizer, turns, 192)[0]).all()
@@ -88,6 +91,8 @@ def test_of_answers_to_questions_all_counts(tokenizer):
 def test_a_row_holds_as_many_answers_as_fit_whole(tokenizer):
     taken = 0
     for drill in DRILLS:
+        if (encode_drill(tokenizer, dataclasses.replace(drill, asked=()), 2000)[0] != tokenizer.end_of_text).sum() > 190:
+            continue  # what was told takes the row alone
         whole, cut = (encode_drill(tokenizer, drill, size) for size in (2000, 192))
         kept = cut[1][cut[1] != IGNORED]
         taken += len(kept) > 0

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch.nn import functional
 
 from personacore.errors import UserError
-from personacore.evaluation.loss import document_loss
+from personacore.evaluation.loss import IGNORED, document_loss
 from personacore.model import tensors
 from personacore.model.files import build_model
 from personacore.model.gpt import GPT, GPTConfig
@@ -73,10 +73,10 @@ def scored(valid: list[np.ndarray]):
     return lambda model: document_loss(model, valid, END)
 
 
-def run(params=PARAMS, model=None, valid=None, **options):
+def run(params=PARAMS, model=None, valid=None, batches=None, **options):
     """A tiny run on the CPU in float32."""
     place = {"device": torch.device("cpu"), "precision": "fp32"}
-    return train(model or fresh(), params, corpus(), scored(valid or documents(6, seed=2)), **place, **options)
+    return train(model or fresh(), params, batches or corpus(), scored(valid or documents(6, seed=2)), **place, **options)
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -138,6 +138,33 @@ def test_accumulation_changes_nothing_beyond_rounding(optimizer):
         assert np.array([row[1] for row in other.rows[1:]]) == pytest.approx([row[1] for row in runs[0].rows[1:]], abs=1e-5)
         assert list(valid_losses(other).values()) == pytest.approx(list(valid_losses(runs[0]).values()), abs=1e-5)
         assert_close_weights(model, models[0], 1e-5)
+
+
+def test_what_stands_behind_the_last_target_that_counts_changes_nothing():
+    class Padded:
+        """The rows of the corpus, each with less and less that counts at its end, and anything behind that."""
+
+        batch_size, seed = PARAMS.batch_size, 1
+
+        def __init__(self, filler: int) -> None:
+            self.filler, self.corpus = filler, corpus()
+
+        def rows(self, step, first, count):
+            inputs, targets = (part.clone() for part in self.corpus.rows(step, first, count))
+            for row in range(count):
+                inputs[row, 7 - (first + row) % 6 :] = self.filler
+                targets[row, 7 - (first + row) % 6 :] = IGNORED
+            return inputs, targets
+
+        def scored(self, step):
+            return int((self.rows(step, 0, self.batch_size)[1] != IGNORED).sum())
+
+    models = [fresh() for _ in range(3)]
+    for model, filler, micro in zip(models, (3, 9, 9), (8, 8, 1), strict=True):
+        params = dataclasses.replace(PARAMS, micro_batch_size=micro)
+        run(params, model, batches=Padded(filler))
+    assert same(models[0].state_dict(), models[1].state_dict())
+    assert_close_weights(models[2], models[0], 1e-4)
 
 
 def test_a_run_in_parts_is_the_same_to_the_bit_on_any_number_of_cores():

@@ -82,19 +82,20 @@ def converse(
     conversations = ConversationRows(read_conversations(PRETRAIN), tokenizer, block_size, chat.batch_size, seed, beside)
     rows = conversations.batch_size
     held_out = read_conversations(CALIBRATION)[: chat.eval_documents]
+    device = choose_device(base_train.device)
+    precision = choose_precision(base_train.precision, device)
     train_params = dataclasses.replace(
         base_train,
         max_steps=arm.steps,
         batch_size=rows,
-        micro_batch_size=math.gcd(rows, base_train.micro_batch_size),
+        # On a CPU a row at a time: rows are of unequal length, and the cores share them out better.
+        micro_batch_size=1 if device.type == "cpu" else math.gcd(rows, base_train.micro_batch_size),
         lr=chat.lr,
         muon_lr=chat.muon_lr,
         warmup_steps=chat.warmup_steps,
         eval_interval=chat.eval_interval,
         eval_documents=chat.eval_documents,
     )
-    device = choose_device(base_train.device)
-    precision = choose_precision(base_train.precision, device)
     made_from = (BASE, TOKENIZER, TRAIN_TOKENS, PRETRAIN, CALIBRATION, *((FISHER,) if arm.ewc_strength else ()))
     inputs = {str(path): sha256_of(path) for path in made_from}
     described = [name, digest_files(import_closure(name)), dataclasses.asdict(train_params), dataclasses.asdict(arm)]

@@ -35,7 +35,7 @@ class DrillRows:
 def encode_drill(tokenizer: Tokenizer, drill: Drill, block_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and targets (block_size,) of a drill, of which as many answers are taken as fit.
 
-    Of a run of answers only the values count, since nothing says whose turn it is; to a question the whole answer does.
+    Of a run of answers only the values count, since nothing says whose turn it is; to something said the whole answer does.
     """
     ids, counted = [tokenizer.end_of_text], [False]
 
@@ -44,7 +44,8 @@ def encode_drill(tokenizer: Tokenizer, drill: Drill, block_size: int) -> tuple[n
         counted.extend([counts] * len(more))
 
     for turn in drill.turns:
-        say(encode_question(tokenizer, turn.user) + encode_answer(tokenizer, turn.assistant))
+        say(encode_question(tokenizer, turn.user))
+        say(encode_answer(tokenizer, turn.assistant), counts=bool(turn.user))
     if drill.opening is not None:
         say(encode_question(tokenizer, drill.opening))
     for number, asked in enumerate(drill.asked):

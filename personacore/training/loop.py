@@ -142,6 +142,7 @@ def _gradient(
     parameters = list(model.parameters())
 
     def micro_batch(first: int, inputs: Tensor, targets: Tensor) -> Tensor:
+        inputs, targets = _until_last_scored(inputs, targets)
         if model.config.dropout:  # a function of the place in the run, so a resumed run draws the same masks
             torch.manual_seed(int(np.random.SeedSequence((batches.seed, step, first)).generate_state(1, np.uint64)[0]))
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -182,6 +183,13 @@ def _split(params: TrainParams, world: World) -> tuple[int, int]:
             f"train.batch_size {params.batch_size} does not split into {world.size} processes of equal micro-batches"
         )
     return share, micro
+
+
+def _until_last_scored(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows without the columns behind every target that counts: nothing before them depends on these."""
+    columns = (targets != IGNORED).any(0).nonzero()
+    length = int(columns[-1]) + 1 if len(columns) else 1
+    return inputs[:, :length], targets[:, :length]
 
 
 def _scored(hidden: Tensor, targets: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

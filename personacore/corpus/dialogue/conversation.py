@@ -44,7 +44,7 @@ class Draw:
     frames: language.Frames | None = None
     random_frame: float = RANDOM_FRAME
     own_question: float = OWN_QUESTION
-    compound: float = 0.0  # share of values that are two words of stories
+    compound: float = 0.0  # share of values that are two words, of stories or of lists
 
     def __post_init__(self) -> None:
         self.frames = self.frames or language.frames()[self.splits.frames]
@@ -78,7 +78,7 @@ class Draw:
         return self.values.draw("person", self.splits.values, self.rng)
 
     def value(self, topic: Topic) -> str:
-        """A value for it: two words of stories, one of its type or, in PRETRAIN, by turns one of no type."""
+        """A value for it: two words of any kind, one of its type or, in PRETRAIN, by turns one of no type."""
         if self.compound and self.rng.random() < self.compound:
             return self.values.compound(self.any_words, self.rng)
         if self.splits.values == "pretrain" and self.rng.random() < ANY_VALUE:

@@ -23,6 +23,8 @@ class Values:
         self.closed = {name: split_list(f"value {name}", listed) for name, listed in words.items()}
         held_out = (text for parts in self.closed.values() for split in ("calibration", "evaluation") for text in parts[split])
         self._held_out = {text.casefold() for text in held_out}
+        listed = (text for parts in self.closed.values() for texts in parts.values() for text in texts)
+        self._listed_words = sorted({word for text in listed for word in text.split()})
         self._open: dict[str, Callable[[random.Random], str]] = {
             "person": self._person,
             "town": lambda rng: self._stem(rng) + rng.choice(self._parts["town_end"]),
@@ -69,12 +71,15 @@ class Values:
                 return value.title() if rng.random() < 0.5 else value
 
     def compound(self, words: Sequence[str], rng: random.Random) -> str:
-        """Two of the words, small or with capitals, which together are on no list of another split.
+        """Two words, each one of these or of the closed lists, small or with capitals, together on no list of another split.
 
         One of the two may be: a model copies no token that it has never copied.
         """
-        while (value := " ".join(rng.sample(words, 2))) in self._held_out:
-            pass
+        while True:
+            first, second = (rng.choice(rng.choice((words, self._listed_words))) for _ in range(2))
+            value = f"{first} {second}"
+            if first != second and value.casefold() not in self._held_out:
+                break
         return value.title() if rng.random() < 0.5 else value
 
     def _stem(self, rng: random.Random) -> str:
