@@ -1,12 +1,13 @@
 # make repro   everything from a fresh machine: the environment, then every stage that is stale
 # make test    the test suite          make lint   ruff          make deps   rewrite dvc.yaml's lists of modules and params
+# make demo    the page: talk with it, see what is in the prompt, look after what it remembers
 # make macbook the 13.9M-parameter profile on TinyStories, then every stage
 
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint deps lock macbook
+.PHONY: repro test lint deps lock demo macbook
 .DEFAULT_GOAL := repro
 
 repro: .venv/installed
@@ -23,12 +24,15 @@ lint: .venv/installed
 deps: .venv/installed
 	$(BIN)/python -m tools.deps
 
+demo: .venv/installed
+	$(BIN)/personacore demo
+
 macbook: .venv/installed
 	$(BIN)/personacore profile macbook
 	$(BIN)/dvc repro
 
 lock: .venv/installed  # after a change of pyproject.toml; a local build's tag, as of torch, is no part of a version
-	$(BIN)/python -m pip install --quiet --upgrade --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --upgrade --editable '.[dev,demo]'
 	$(BIN)/python -m pip freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+[a-z0-9.]*$$//' > requirements.lock
 
 # The lock holds every package, direct and transitive; the project itself is installed in place.

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -7,9 +8,10 @@ from pathlib import Path
 import pytest
 
 import personacore
-from personacore.app import cli
+from personacore.app import cli, verbs
 from personacore.export.slim import export_slim
 from personacore.memory.facts import Fact
+from personacore.memory.memory import Memory
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer
@@ -108,12 +110,12 @@ def test_wrong_use_is_status_2_and_says_the_usage(capsys, arguments):
     assert "usage: personacore" in printed.err
 
 
-@pytest.mark.parametrize("command", ["complete", "profile"])
+@pytest.mark.parametrize("command", ["complete", "chat", "teach", "ask", "forget", "memory", "demo", "profile"])
 def test_help_of_a_command_shows_an_example(capsys, command):
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])
     assert caught.value.code == 0
-    assert f"example: personacore {command} " in capsys.readouterr().out
+    assert f"example: personacore {command}" in capsys.readouterr().out
 
 
 def test_help_lists_the_commands_and_does_not_wait_for_torch():
@@ -175,13 +177,31 @@ def test_the_version_is_that_of_the_package(capsys):
 
 
 def test_a_listing_says_how_many_facts_it_cannot_list(monkeypatch, capsys, tmp_path):
-    class Stub:
+    class Stub(Memory):
         path, count = tmp_path / "me.safetensors", 3
+
+        def __init__(self):
+            pass
 
         def known(self):
             return [Fact("Your dog's name", "Biscuit")]
 
-    monkeypatch.setattr(cli, "_open_memory", lambda arguments: Stub())
+    monkeypatch.setattr(verbs, "_open_memory", lambda arguments: Stub())
     assert cli.main(["memory", "list"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "Your dog's name is Biscuit." and said[1].startswith("2 more")
+    assert cli.main(["memory", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"known": [{"key": "Your dog's name", "value": "Biscuit"}], "unlisted": 2}
+
+
+def test_json_holds_what_is_printed_otherwise(model, capsys):
+    assert cli.main(["complete", "a", "--model", str(model), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"prompt": "a", "text": personacore.load(model).complete("a")}
+
+
+def test_a_shell_is_told_how_to_complete_the_commands(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--print-completion", "bash"])
+    assert caught.value.code == 0
+    assert "teach" in capsys.readouterr().out

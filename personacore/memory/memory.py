@@ -1,10 +1,13 @@
 """One person's memory: it is taught by telling, asked without any context, corrected, and made to forget."""
 
+import copy
 import re
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -49,21 +52,30 @@ class Told:
 
 
 class Memory:
-    """The memory in one file, opened where there is one, else new; nothing is written before something is taught."""
+    """The memory in one file, opened where there is one, else new; nothing is written before something is taught.
+
+    It works on a model of its own that shares the weights of the one it is given, so that memories of several people can be
+    open, and used from several threads, without one ever acting in another's answers. `taught` says when it was taught.
+    """
 
     def __init__(self, model: GPT, tokenizer: Tokenizer, path: Path, params: RowsParams, identity: Mapping[str, str]) -> None:
-        self.model, self.tokenizer, self.path, self.params, self.identity = model, tokenizer, path, params, identity
+        self.model, self.tokenizer, self.path, self.params, self.identity = _twin(model), tokenizer, path, params, identity
         self.rows = new_rows(model, tokenizer, params)
+        self.taught: tuple[str, ...] = ()
+        self._lock = threading.Lock()
         self._version = sha256_of(path) if path.exists() else None
         if self._version is not None:
-            adapter, _ = load_adapter(path, **self.identity)
-            if not isinstance(adapter, MemoryRows) or adapter.shape() != self.rows.shape():
-                raise UserError(f"{path} holds no rows for this model, as a memory does: name another file for your memory")
-            self.rows = adapter
+            self.rows, self.taught = self._load()
+
+    @contextmanager
+    def reading(self, remembering: bool = True) -> Iterator[GPT]:
+        """The model, for one at a time to read and write with, with the memory or without."""
+        with self._lock, self.rows.attached(self.model) if remembering else nullcontext():
+            yield self.model
 
     def ask(self, question: str) -> str:
         """The answer, from the weights alone: the prompt holds nothing but the question."""
-        return self._answer(self._checked(question))
+        return self._answer(self.checked(question))
 
     def read(self, statement: str) -> list[Fact]:
         """The facts that the model itself reads out of a statement, without the memory; none where it reads none.
@@ -98,11 +110,12 @@ class Memory:
             UserError: the statement is empty or too long, or the file was changed meanwhile.
         """
         began = time.monotonic()
-        facts = list({fact.key: fact for fact in self.read(self._checked(statement))}.values())
+        facts = list({fact.key: fact for fact in self.read(self.checked(statement))}.values())
         sure: Sequence[float] = ()
         if facts:
-            rows, sure = write_facts(self.model, self.tokenizer, self.rows, facts, self.params, "memory", on_step)
-            self._save(rows)
+            with self._lock:
+                rows, sure = write_facts(self.model, self.tokenizer, self.rows, facts, self.params, "memory", on_step)
+                self._save(rows, datetime.now(UTC).isoformat(timespec="seconds"))
         learned = tuple(Learned(fact, probability) for fact, probability in zip(facts, sure, strict=True))
         return Told(statement, learned, time.monotonic() - began)
 
@@ -113,45 +126,90 @@ class Memory:
             UserError: the model does not understand what is meant, or knows nothing of it; the file was changed meanwhile.
         """
         question = what if what.rstrip().endswith(("?", ".")) else f"What is {what}?"
-        named = read_facts(self._answer(self._checked(question), remembering=False))
+        named = read_facts(self._answer(self.checked(question), remembering=False))
         if not named:
             raise UserError(f"I did not understand what to forget: {what}. Name it as in a question, such as: my dog's name")
-        rows = erase(self.rows, self.tokenizer, named[0].key)
-        if rows.facts == self.rows.facts:
-            raise UserError(f"{named[0].key} is not known, so there is nothing to forget")
-        self._save(rows)
+        with self._lock:
+            rows = erase(self.rows, self.tokenizer, named[0].key)
+            if rows.facts == self.rows.facts:
+                raise UserError(f"{named[0].key} is not known, so there is nothing to forget")
+            self._save(rows)
         return Fact(named[0].key, None)
+
+    def eject(self) -> None:
+        """Delete the file: the model is what it was before anything was taught."""
+        with self._lock:
+            self.path.unlink(missing_ok=True)
+            self.rows, self.taught, self._version = new_rows(self.model, self.tokenizer, self.params), (), None
+
+    def save_as(self, path: Path) -> None:
+        """Keep a copy in another file, readable by this user only.
+
+        Raises:
+            UserError: nothing was taught yet, or the copy cannot be written.
+        """
+        if not self.count:
+            raise UserError("nothing was taught yet, so there is nothing to save")
+        self._write(path, self.rows, self.taught)
 
     def known(self) -> list[Fact]:
         """What the memory answers when it is asked for everything that the grammar has a word for.
 
         Other things, such as "my wooden ladder", are known to whoever asks for them: a file tells only how many there are.
         """
-        with self.rows.attached(self.model):
-            return listed(self.model, self.tokenizer, self.rows)
+        with self.reading() as model:
+            return listed(model, self.tokenizer, self.rows)
+
+    def listing(self) -> list[str]:
+        """What is known as sentences, one a line, with the number of facts that no list has a word for."""
+        lines = [fact.sentence for fact in self.known()]
+        if unlisted := self.count - len(lines):
+            lines.append(f"{unlisted} more, which I have no list for: ask me.")
+        return lines or ["Nothing is known yet."]
 
     @property
     def count(self) -> int:
         """The number of facts."""
         return len(self.rows.facts)
 
-    def _save(self, rows: MemoryRows) -> None:
+    def _load(self) -> tuple[MemoryRows, tuple[str, ...]]:
+        adapter, description = load_adapter(self.path, **self.identity)
+        if not isinstance(adapter, MemoryRows) or adapter.shape() != self.rows.shape():
+            raise UserError(f"{self.path} holds no rows for this model, as a memory does: name another file for your memory")
+        taught = description.get("taught")
+        return adapter, tuple(taught) if isinstance(taught, list) else ()
+
+    def _write(self, path: Path, rows: MemoryRows, taught: Sequence[str]) -> None:
+        save_adapter(path, rows, {**self.identity, "facts": len(rows.facts), "taught": list(taught)})
+
+    def _save(self, rows: MemoryRows, *taught: str) -> None:
         if self._version != (sha256_of(self.path) if self.path.exists() else None):
             raise UserError(f"{self.path} was changed by another program meanwhile and is left as it is: say it once more")
-        save_adapter(self.path, rows, {**self.identity, "facts": len(rows.facts)})
-        self.rows, self._version = rows, sha256_of(self.path)
+        times = (*self.taught, *taught)
+        self._write(self.path, rows, times)
+        self.rows, self.taught, self._version = rows, times, sha256_of(self.path)
 
     def _answer(self, text: str, remembering: bool = True) -> str:
-        with self.rows.attached(self.model) if remembering else nullcontext():
-            return answers(self.model, self.tokenizer, [encode_prompt(self.tokenizer, text)])[0]
+        with self.reading(remembering) as model:
+            return answers(model, self.tokenizer, [encode_prompt(self.tokenizer, text)])[0]
 
-    def _checked(self, text: str) -> str:
+    def checked(self, text: str) -> str:
+        """The text, if it can be read.
+
+        Raises:
+            UserError: it is empty or too long.
+        """
         if not text.strip():
             raise UserError("there is nothing to read: say a sentence, such as: My dog is called Biscuit.")
         longest = self.model.config.block_size // 2
         if len(self.tokenizer.encode(text)) > longest:
             raise UserError(f"the text is longer than {longest} tokens: say it in shorter sentences, one at a time")
         return text
+
+
+def _twin(model: GPT) -> GPT:
+    """A model of its own, so that what is attached to one does not act in the other, with the same tensors."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
 def _spans(statement: str) -> list[str]:

@@ -1,0 +1,130 @@
+"""How the page looks, and what is pressed for which action."""
+
+import gradio as gr
+
+from personacore.app.demo.actions import Actions, Messages, Visit
+
+INTRODUCTION = """
+# PersonaCore
+What it knows about you is a small file of tensors. Tell it something and press **Remember this**, **wipe** the conversation,
+and ask: the answer comes from the weights, and *Proof* shows that nothing else was in the prompt.
+"""
+PROOF = "All that the model was given to write its last answer. What you taught it is not in there."
+HEAT = "How far the memory moves what the model computes, as a share of it, behind each block and at each token of the answer."
+THEME = gr.themes.Soft(
+    primary_hue="teal",
+    font=["system-ui", "Segoe UI", "Helvetica", "Arial", "sans-serif"],
+    font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+).set(button_primary_background_fill="*primary_700", button_primary_background_fill_hover="*primary_600")
+CSS = """
+.heat { border-collapse: separate; border-spacing: 2px; font-size: .85rem }
+.heat td, .heat th { padding: .3rem .45rem; text-align: center; border-radius: .25rem; white-space: pre; border: 0 !important }
+.heat { border: 0 !important }
+.scroll { overflow-x: auto }
+"""
+TOGETHER = 8  # people whose answers may be written at once
+
+
+def build_page(actions: Actions) -> gr.Blocks:
+    """The page with everything on it connected."""
+    with gr.Blocks(title="PersonaCore", analytics_enabled=False) as page:
+        visit = gr.State(Visit(actions.people.person(actions.people.first)))
+        gr.Markdown(INTRODUCTION)
+        with gr.Row():
+            me = actions.people.first
+            who = gr.Dropdown([me], value=me, label="Who talks", allow_custom_value=True, elem_id="who")
+            on = gr.Radio([("ON", True), ("OFF", False)], value=True, label="Memory", elem_id="switch")
+        status = gr.Markdown(elem_id="status")
+        facts = gr.Radio([], label="What it says it knows", render=False, elem_id="facts")
+        with gr.Tab("Talk"):
+            messages = _talk(actions, visit, on, status, facts)
+        with gr.Tab("Proof") as proof:
+            gr.Markdown(PROOF)
+            prompt = gr.Textbox(label="The whole prompt", interactive=False, lines=3, elem_id="prompt")
+            ids = gr.Textbox(label="The same as token ids", interactive=False, elem_id="ids")
+            gr.Markdown(HEAT)
+            heat = gr.HTML(elem_id="heat")
+            file = gr.Markdown(elem_id="file")
+        proof.select(actions.proof, visit, [prompt, ids, heat, file])
+        opened = [visit, messages, status, who, facts]
+        with gr.Tab("Memory"):
+            _memory(actions, visit, status, facts, messages, who, opened)
+        with gr.Tab("Stories"):
+            _stories(actions)
+        page.load(actions.open_visit, who, opened)
+        who.input(actions.open_visit, who, opened)
+    return page.queue(default_concurrency_limit=TOGETHER)
+
+
+def _talk(actions: Actions, visit: gr.State, on: gr.Radio, status: gr.Markdown, facts: gr.Radio) -> gr.Chatbot:
+    messages = gr.Chatbot(label="Conversation", height=360, render_markdown=False, buttons=["copy"], elem_id="chat")
+    text = gr.Textbox(label="Say something", placeholder="My dog is called Biscuit.", elem_id="text")
+    with gr.Row():
+        send = gr.Button("Send", variant="primary", elem_id="send")
+        teach = gr.Button("Remember this", elem_id="remember")
+        wipe = gr.Button("Wipe the conversation", elem_id="wipe")
+        stop = gr.Button("Stop", elem_id="stop")
+    learn = gr.Checkbox(label="Remember as we talk", elem_id="learn")
+    with gr.Accordion("The same question with and without the memory", open=False, elem_id="ways"):
+        compare = gr.Button("Ask both ways", elem_id="compare")
+        with gr.Row():
+            with_memory = gr.Textbox(label="Memory ON", interactive=False, elem_id="with")
+            without = gr.Textbox(label="Memory OFF", interactive=False, elem_id="without")
+    said = gr.on([send.click, text.submit], actions.say, [visit, text, on, learn, messages], [messages, text])
+    stop.click(None, cancels=said)
+    teach.click(_remembering(actions), [visit, text, messages], [messages, text, status, facts])
+    gr.on([wipe.click, messages.clear], actions.wipe, visit, messages)
+    compare.click(actions.both_ways, [visit, text], [with_memory, without])
+    return messages
+
+
+def _memory(
+    actions: Actions,
+    visit: gr.State,
+    status: gr.Markdown,
+    facts: gr.Radio,
+    messages: gr.Chatbot,
+    who: gr.Dropdown,
+    opened: list[gr.components.Component],
+) -> None:
+    facts.render()
+    with gr.Row(equal_height=True):
+        named = gr.Textbox(label="Or name it", placeholder="my dog's name", elem_id="named")
+        forget = gr.Button("Forget", elem_id="forget", scale=0)
+    with gr.Row(equal_height=True):
+        correction = gr.Textbox(label="Correct it", placeholder="Actually, my dog is called Rex.", elem_id="correction")
+        correct = gr.Button("Learn that", elem_id="correct", scale=0)
+    with gr.Row(equal_height=True):
+        path = gr.Textbox(label="A file", placeholder="~/me-copy.safetensors", elem_id="path")
+        save, bring = (gr.Button(name, elem_id=key, scale=0) for name, key in (("Save as", "save"), ("Open", "bring")))
+    with gr.Row(equal_height=True):
+        meant = gr.Checkbox(label="I mean it", elem_id="meant")
+        eject = gr.Button("Eject: delete the file", variant="stop", elem_id="eject")
+    forget.click(actions.forget, [visit, facts, named], [named, status, facts])
+    correct.click(_remembering(actions), [visit, correction, messages], [messages, correction, status, facts])
+    save.click(actions.save_as, [visit, path])
+    bring.click(actions.bring, path, who).success(actions.open_visit, who, opened)
+    eject.click(actions.eject, [visit, meant], [meant, status, facts])
+
+
+def _stories(actions: Actions) -> None:
+    beginning = gr.Textbox("Once upon a time", label="Beginning", elem_id="beginning")
+    with gr.Row():
+        temperature = gr.Slider(0, 2, 0.8, step=0.05, label="Temperature (0 is greedy)")
+        top_k = gr.Slider(0, 200, 0, step=1, label="Top-k (0 is all)")
+        top_p = gr.Slider(0.05, 1, 0.95, step=0.05, label="Top-p")
+        length = gr.Slider(1, 1000, 200, step=1, label="Tokens at most", elem_id="length")
+        seed = gr.Number(7, precision=0, label="Seed")
+    with gr.Row():
+        write, halt = gr.Button("Write", variant="primary", elem_id="write"), gr.Button("Stop", elem_id="halt")
+    story = gr.Textbox(label="Story", lines=10, interactive=False, elem_id="story")
+    speed = gr.Markdown(elem_id="speed")
+    telling = write.click(actions.tell, [beginning, temperature, top_k, top_p, length, seed], [story, speed])
+    halt.click(None, cancels=telling)
+
+
+def _remembering(actions: Actions):  # noqa: ANN202 (gradio finds the progress by the function's signature)
+    def remember(visit: Visit, text: str, messages: Messages, progress: gr.Progress = gr.Progress()) -> object:  # noqa: B008
+        return actions.remember(visit, text, messages, progress)
+
+    return remember

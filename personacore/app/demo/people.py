@@ -1,0 +1,66 @@
+"""The people who talk on one machine: each has a memory in a file of their own, opened once however many pages show it."""
+
+import re
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from personacore.core import Core
+from personacore.errors import UserError
+from personacore.memory.memory import Memory
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Person:
+    """A name with its memory; `learning` is held while it is taught, so that nobody starts a second time."""
+
+    name: str
+    memory: Memory
+    learning: threading.Lock = field(default_factory=threading.Lock)
+
+
+class People:
+    """Everybody whose memory lies in the folder of a first file, by the name of the file."""
+
+    def __init__(self, core: Core, first: Path) -> None:
+        self.core, self.folder, self.first = core, first.parent, first.stem
+        self._open: dict[Path, Person] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        """The first one, then all others by the alphabet."""
+        found = {path.stem for path in self.folder.glob(f"*{SUFFIX}")} | {person.name for person in self._open.values()}
+        return [self.first, *sorted(found - {self.first})]
+
+    def person(self, name: str) -> Person:
+        """Somebody by name, who may be new.
+
+        Raises:
+            UserError: the name cannot be one of a file, or the file is damaged or of another model.
+        """
+        if not re.fullmatch(r"\w[\w .-]{0,39}", name := name.strip()):
+            raise UserError("a name is of up to 40 letters, digits, spaces, dots and dashes")
+        path = (self.folder / f"{name}{SUFFIX}").resolve()
+        with self._lock:
+            if path not in self._open:
+                self._open[path] = Person(name, self.core.memory(path))
+            return self._open[path]
+
+    def bring(self, file: Path) -> Person:
+        """Somebody whose memory lies elsewhere: it is copied into the folder under the file's name.
+
+        Raises:
+            UserError: there is no such memory of this model, or somebody has that name already.
+        """
+        if not file.is_file():
+            raise UserError(f"{file} is no file")
+        if (self.folder / f"{file.stem}{SUFFIX}").exists():
+            raise UserError(f"there is somebody called {file.stem} already: rename the file first")
+        brought = self.core.memory(file)
+        person = self.person(file.stem)
+        brought.save_as(person.memory.path)
+        with self._lock:
+            del self._open[person.memory.path]
+        return self.person(file.stem)

@@ -1,0 +1,61 @@
+"""The page as a web server for this machine alone."""
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is first imported
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from personacore.app.demo.actions import Actions
+from personacore.app.demo.page import CSS, THEME, build_page
+from personacore.app.demo.people import People
+from personacore.core import Core
+from personacore.errors import UserError
+
+HOST = "127.0.0.1"
+# Gradio's page names a script and fonts of other hosts; under this policy a browser does not ask for them.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'"
+)
+
+
+def build_server(core: Core, memory: Path) -> FastAPI:
+    """The page as a web application that answers this machine alone and sends browsers nowhere else."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+
+    @app.middleware("http")
+    async def stay_here(request: Request, answer: Callable) -> Response:
+        response = await answer(request)
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    page = build_page(Actions(People(core, memory), core))
+    return gr.mount_gradio_app(app, page, path="/", server_name=HOST, theme=THEME, css=CSS, ssr_mode=False, footer_links=[])
+
+
+def serve(core: Core, memory: Path, port: int) -> None:
+    """Serve the page until Ctrl-C.
+
+    Raises:
+        UserError: the port is taken or no port.
+    """
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+    except (OSError, OverflowError) as error:
+        taken = getattr(error, "errno", None) == errno.EADDRINUSE
+        raise UserError(f"port {port} {'is taken' if taken else 'cannot be used'}: name another with --port") from None
+    app = build_server(core, memory)
+    print(f"The page is at http://{HOST}:{port} until you press Ctrl-C.", flush=True)
+    uvicorn.run(app, host=HOST, port=port, log_level="warning")

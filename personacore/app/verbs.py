@@ -1,0 +1,140 @@
+"""What the verbs of the command line do, once their arguments are read."""
+
+import argparse
+import json
+import os
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from personacore.errors import UserError
+
+NOT_UNDERSTOOD = "I did not understand that: say one thing in a plain sentence, such as: My dog is called Biscuit."
+
+if TYPE_CHECKING:  # torch takes a second to import, which --help should not
+    from personacore.core import Core
+    from personacore.memory.memory import Memory
+
+
+def complete(arguments: argparse.Namespace) -> None:
+    """Continue a text, printing it as it is written."""
+    pieces = _load(arguments).stream(
+        arguments.prompt,
+        max_new_tokens=arguments.max_new_tokens,
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        top_p=arguments.top_p,
+        seed=arguments.seed,
+    )
+    if arguments.json:
+        return _print_json(prompt=arguments.prompt, text="".join(pieces))
+    first = next(pieces, "")  # before anything is printed, so that a wrong argument prints nothing but its error
+    for piece in chain((arguments.prompt, first), pieces):
+        print(piece, end="", flush=True)
+    print(flush=True)
+
+
+def teach(arguments: argparse.Namespace) -> None:
+    """Teach a statement, with its progress where somebody watches."""
+    told = _open_memory(arguments).teach(arguments.text, progress)
+    end_progress()
+    if not told.understood:
+        raise UserError(NOT_UNDERSTOOD)
+    if arguments.json:
+        learned = [
+            {"key": each.fact.key, "value": each.fact.value, "sentence": each.fact.sentence, "probability": each.probability}
+            for each in told.learned
+        ]
+        return _print_json(learned=learned, seconds=round(told.seconds, 3))
+    for each in told.learned:
+        print(f"{each.fact.sentence} ({each.probability:.0%} sure)")
+
+
+def ask(arguments: argparse.Namespace) -> None:
+    """Print the answer, alone."""
+    answer = _open_memory(arguments).ask(arguments.text)
+    if arguments.json:
+        return _print_json(question=arguments.text, answer=answer)
+    print(answer)
+
+
+def forget(arguments: argparse.Namespace) -> None:
+    """Make the memory forget one thing."""
+    key = _open_memory(arguments).forget(arguments.text).key
+    if arguments.json:
+        return _print_json(forgotten=key)
+    print(f"{key} is forgotten.")
+
+
+def memory(arguments: argparse.Namespace) -> None:
+    """List what the memory knows, or say whether its file fits the model."""
+    opened = _open_memory(arguments)
+    if arguments.action == "verify":
+        exists = opened.path.exists()
+        if arguments.json:
+            return _print_json(file=str(opened.path), exists=exists, facts=opened.count)
+        print(f"{opened.path} {'is a memory of this model' if exists else 'does not exist yet: teach something first'}")
+    elif arguments.json:
+        known = opened.known()
+        _print_json(known=[{"key": fact.key, "value": fact.value} for fact in known], unlisted=opened.count - len(known))
+    else:
+        print("\n".join(opened.listing()))
+
+
+def chat(arguments: argparse.Namespace) -> None:
+    """Talk line by line."""
+    from personacore.app.chat import run_chat
+
+    core = _load(arguments)
+    run_chat(core, core.memory(memory_file(arguments.memory)))
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """Serve the page on this machine alone."""
+    try:
+        from personacore.app.demo.server import serve
+    except ModuleNotFoundError as error:
+        raise UserError(f"the page needs {error.name}: python -m pip install 'personacore[demo]'") from None
+    serve(_load(arguments), memory_file(arguments.memory), arguments.port)
+
+
+def profile(arguments: argparse.Namespace) -> None:
+    """Write a profile into params.yaml."""
+    from personacore.app.profile import apply_profile
+
+    changed = apply_profile(arguments.name, Path("profiles"), Path("params.yaml"))
+    print("\n".join(changed) or f"params.yaml is the {arguments.name} profile already")
+
+
+def memory_file(named: Path | None) -> Path:
+    """The memory's file: the one that was named, or me.safetensors in the person's data folder."""
+    from platformdirs import user_data_path
+
+    home = os.environ.get("XDG_DATA_HOME")
+    return named or (Path(home, "personacore") if home else user_data_path("personacore")) / "me.safetensors"
+
+
+def _load(arguments: argparse.Namespace) -> "Core":
+    from personacore.core import load
+
+    return load(arguments.model)
+
+
+def _open_memory(arguments: argparse.Namespace) -> "Memory":
+    return _load(arguments).memory(memory_file(arguments.memory))
+
+
+def _print_json(**found: object) -> None:
+    print(json.dumps(found, ensure_ascii=False))
+
+
+def progress(step: int, sure: float) -> None:
+    """One line that is written over as it goes, where somebody watches."""
+    if sys.stderr.isatty():
+        print(f"\rlearning: step {step}, {sure:4.0%} sure", end="", file=sys.stderr, flush=True)
+
+
+def end_progress() -> None:
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,80 @@
+"""A conversation with a model and a memory: what was said stays in the context until it is wiped, the memory in the weights."""
+
+from collections.abc import Iterator
+
+import torch
+
+from personacore.corpus.dialogue.turns import Turn
+from personacore.generation.answers import GREEDY, MAX_ANSWER_TOKENS
+from personacore.generation.generate import generate
+from personacore.generation.prompts import encode_prompt
+from personacore.memory.memory import Memory
+from personacore.tokenizer.bpe import StreamDecoder
+
+
+class Talk:
+    """The turns so far, whether the memory takes part, and the ids of the prompt behind the last answer, all of them."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory, self.remembering = memory, True
+        self.turns: list[Turn] = []
+        self.prompt: list[int] = []
+
+    def say(self, text: str) -> Iterator[str]:
+        """Yield the answer as it is written; what was answered by then is kept, also when nobody reads to the end.
+
+        Raises:
+            UserError: the text is empty or too long.
+        """
+        self.prompt = self._fitting(self.memory.checked(text))
+        said: list[str] = []
+        try:
+            for piece in self._answer(self.prompt, self.remembering):
+                said.append(piece)
+                yield piece
+        finally:
+            self.turns.append(Turn(text, "".join(said), "said"))
+
+    def both_ways(self, text: str) -> tuple[str, str]:
+        """The answers with the memory and without it, to nothing but the question; neither is part of the conversation.
+
+        Raises:
+            UserError: the text is empty or too long.
+        """
+        self.prompt = encode_prompt(self.memory.tokenizer, self.memory.checked(text))
+        with_memory, without = ("".join(self._answer(self.prompt, remembering)) for remembering in (True, False))
+        return with_memory, without
+
+    def wipe(self) -> None:
+        """Forget what was said; the memory keeps what it was taught."""
+        self.turns.clear()
+
+    def _answer(self, prompt: list[int], remembering: bool) -> Iterator[str]:
+        tokenizer = self.memory.tokenizer
+        end, decoder = tokenizer.specials["<|end|>"], StreamDecoder(tokenizer)
+        with self.memory.reading(remembering) as model:
+            steps = generate(
+                model,
+                torch.tensor([prompt]),
+                max_new_tokens=MAX_ANSWER_TOKENS,
+                sampling=GREEDY,
+                seed=0,
+                stop=end,
+                forbidden=[number for number in tokenizer.specials.values() if number != end],
+            )
+            for step in steps:
+                if int(step) == end:
+                    break
+                if piece := decoder.push(int(step)):
+                    yield piece
+        if rest := decoder.finish():
+            yield rest
+
+    def _fitting(self, text: str) -> list[int]:
+        """The prompt with as many of the last turns as leave room for an answer."""
+        room = self.memory.model.config.block_size - MAX_ANSWER_TOKENS
+        for first in range(len(self.turns) + 1):
+            prompt = encode_prompt(self.memory.tokenizer, text, self.turns[first:])
+            if len(prompt) <= room:
+                break
+        return prompt

@@ -1,0 +1,267 @@
+"""The page in a real browser: what a person does there, and that the browser asks nobody else for anything."""
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+
+import personacore
+from personacore.app.demo.actions import Actions, Visit
+from personacore.app.demo.people import People
+from personacore.app.demo.server import HOST, build_server, serve
+from personacore.core import Core
+from personacore.errors import UserError
+from personacore.export.slim import export_slim
+from personacore.memory import write
+from personacore.memory.facts import Fact, plain_question
+from personacore.memory.influence import influence
+from personacore.params import RowsParams
+from personacore.tokenizer.bpe import Tokenizer
+from personacore.tokenizer.files import save_tokenizer
+from personacore.tokenizer.train import count_words, train_merges
+from tests.toys import answering_model
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ROWS = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)
+KEY = "Your town"
+WHERE, UNKNOWN = plain_question(KEY), Fact(KEY, None).sentence
+TOWNS = ("Wexmouth", "Brindlemoor")
+SAYS = {town: (f"My town is {town}.", Fact(KEY, town).sentence) for town in TOWNS}
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory) -> Core:
+    """A tiny model that reads two statements, and says that it does not know where somebody lives."""
+    texts = [text for lesson in SAYS.values() for text in lesson] + [WHERE, UNKNOWN]
+    tokenizer = Tokenizer(train_merges(count_words(texts), 290))
+    model = answering_model(tokenizer, [Fact(KEY, None)], lessons=list(SAYS.values()))
+    folder = tmp_path_factory.mktemp("export")
+    save_tokenizer(tokenizer, folder / "tokenizer.json", {})
+    export_slim(folder / "chat", model.config, dict(model.named_parameters()), folder / "tokenizer.json", "float32", {}, ROWS)
+    return personacore.load(folder / "chat")
+
+
+@pytest.fixture(autouse=True)
+def as_long_as_need_be(monkeypatch) -> None:
+    """Let rows be as long as need be: what is sure enough for a real model is not for a tiny one."""
+    monkeypatch.setattr(write, "DECAY", 0.0)
+
+
+@pytest.fixture
+def address(core, tmp_path) -> Iterator[str]:
+    """A running page, with the memories in the test's folder."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port = probe.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(build_server(core, tmp_path / "me.safetensors"), HOST, port, log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield f"http://{HOST}:{port}"
+    server.should_exit = server.force_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    if BROWSER is None:
+        pytest.skip("needs chromium")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def tab(browser, address):
+    """Opens tabs on the page; at the end, none of them may have asked anybody else for anything."""
+    asked, contexts = [], []
+
+    def opened():
+        contexts.append(browser.new_context())
+        page = contexts[-1].new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        page.wait_for_selector("#text textarea")
+        page.set_default_timeout(20_000)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert asked and all(url.startswith((address, "data:", "blob:")) for url in asked), set(asked)
+
+
+def say(page, text: str, answer: str, button: str = "#send") -> None:
+    """Write something, press a button, and wait until the conversation shows the answer."""
+    page.fill("#text textarea", text)
+    page.click(button)
+    page.wait_for_function("answer => document.querySelector('#chat').innerText.includes(answer)", arg=answer)
+
+
+def go_to(page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def test_what_is_taught_is_known_after_the_conversation_is_wiped_until_it_is_forgotten(tab):
+    page = tab()
+    say(page, WHERE, UNKNOWN)
+    say(page, SAYS[TOWNS[0]][0], "Learned in", "#remember")
+    page.click("#wipe")
+    page.wait_for_function("!document.querySelector('#chat').innerText.includes('Learned')")
+    say(page, WHERE, SAYS[TOWNS[0]][1])
+    go_to(page, "Proof")
+    page.wait_for_function("document.querySelector('#prompt textarea').value.includes('<|assistant|>')")
+    assert TOWNS[0] not in page.input_value("#prompt textarea")
+    page.wait_for_selector("#heat table")
+    go_to(page, "Talk")
+    page.click("#wipe")
+    page.get_by_label("OFF").click()
+    say(page, WHERE, UNKNOWN)
+    page.click("#ways button")
+    page.click("#compare")
+    page.wait_for_function(f"document.querySelector('#with textarea').value == {SAYS[TOWNS[0]][1]!r}")
+    assert page.input_value("#without textarea") == UNKNOWN
+    go_to(page, "Memory")
+    page.click(f"#facts label:has-text({SAYS[TOWNS[0]][1]!r})")
+    page.click("#forget")
+    page.wait_for_selector("#facts label", state="detached")
+    go_to(page, "Talk")
+    page.get_by_label("ON", exact=True).click()
+    page.click("#wipe")
+    say(page, WHERE, UNKNOWN)
+
+
+def test_two_people_who_talk_at_once_never_see_the_others_memory(tab, tmp_path):
+    pages = [tab(), tab()]
+    pages[1].fill("#who input", "somebody else")
+    pages[1].keyboard.press("Enter")
+    pages[1].wait_for_function("document.querySelector('#status').innerText.includes('somebody else')")
+    for page, town in zip(pages, TOWNS, strict=True):  # both are being taught before either is looked at
+        page.fill("#text textarea", SAYS[town][0])
+        page.click("#remember")
+    for page, town in zip(pages, TOWNS, strict=True):
+        page.wait_for_function("document.querySelector('#chat').innerText.includes('Learned in')")
+        page.click("#wipe")
+        say(page, WHERE, SAYS[town][1])
+    assert {path.name for path in tmp_path.glob("*.safetensors")} == {"me.safetensors", "somebody else.safetensors"}
+
+
+def test_a_reload_in_the_middle_of_a_teach_loses_nothing(tab, tmp_path):
+    page = tab()
+    page.fill("#text textarea", SAYS[TOWNS[0]][0])
+    page.click("#remember")
+    page.wait_for_timeout(100)
+    page.reload()
+    page.wait_for_selector("#text textarea")
+    for _ in range(100):
+        if (tmp_path / "me.safetensors").exists():
+            break
+        page.wait_for_timeout(100)
+    say(page, WHERE, SAYS[TOWNS[0]][1])
+
+
+def test_the_stop_button_ends_a_story(tab, core, monkeypatch):
+    def slowly(beginning, **_):
+        for number in range(200):
+            time.sleep(0.05)
+            yield f" {number}"
+
+    monkeypatch.setattr(core, "stream", slowly)
+    page = tab()
+    go_to(page, "Stories")
+    page.click("#write")
+    page.wait_for_function("document.querySelector('#story textarea').value.includes(' 3')")
+    page.click("#halt")
+    page.wait_for_timeout(500)
+    stopped = page.input_value("#story textarea")
+    page.wait_for_timeout(500)
+    assert page.input_value("#story textarea") == stopped and " 150" not in stopped
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_at_phone_width_nothing_runs_over_the_edge(browser, address, scheme):
+    context = browser.new_context(viewport={"width": 375, "height": 700}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector("#text textarea")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    context.close()
+
+
+# Without a browser
+
+
+@pytest.fixture
+def visit(core, tmp_path) -> Visit:
+    return Visit(People(core, tmp_path / "me.safetensors").person("me"))
+
+
+def test_nobody_starts_to_teach_a_second_time(core, tmp_path, visit):
+    actions = Actions(People(core, tmp_path / "me.safetensors"), core)
+    with visit.person.learning, pytest.raises(Exception, match="still learning"):
+        actions.remember(visit, SAYS[TOWNS[0]][0], [], lambda fraction, text: None)
+    assert not visit.person.memory.path.exists()
+    messages, *_ = actions.remember(visit, SAYS[TOWNS[0]][0], [], lambda fraction, text: None)
+    assert SAYS[TOWNS[0]][1] in messages[-1]["content"]
+
+
+@pytest.mark.parametrize("name", ["", "../me", "a/b", "x" * 41])
+def test_a_name_is_one_of_a_file_in_the_folder(core, tmp_path, name):
+    with pytest.raises(UserError, match="a name is"):
+        People(core, tmp_path / "me.safetensors").person(name)
+
+
+def test_a_memory_is_brought_from_elsewhere_under_its_files_name(core, tmp_path, visit):
+    visit.person.memory.teach(SAYS[TOWNS[0]][0])
+    visit.person.memory.save_as(tmp_path / "elsewhere" / "anna.safetensors")
+    people = People(core, tmp_path / "me.safetensors")
+    anna = people.bring(tmp_path / "elsewhere" / "anna.safetensors")
+    assert anna.memory.ask(WHERE) == SAYS[TOWNS[0]][1] and people.names() == ["me", "anna"]
+    with pytest.raises(UserError, match="already"):
+        people.bring(tmp_path / "elsewhere" / "anna.safetensors")
+    with pytest.raises(UserError, match="is no file"):
+        people.bring(tmp_path / "nowhere")
+
+
+def test_a_memory_moves_nothing_before_the_words_it_is_found_by(core, visit):
+    visit.person.memory.teach(SAYS[TOWNS[0]][0])
+    talk = visit.talk
+    said = "".join(talk.say(WHERE))
+    answer = core.tokenizer.encode(said)
+    shares = influence(visit.person.memory, [*talk.prompt, *answer])
+    before = len(talk.prompt) + len(core.tokenizer.encode(f"{KEY} is")) - 1
+    assert shares.shape == (2, len(talk.prompt) + len(answer))
+    assert (shares[:, :before] == 0).all() and (shares[:, before] > 0).all()
+
+
+def test_an_ejected_memory_leaves_no_file_and_knows_nothing(visit):
+    visit.person.memory.teach(SAYS[TOWNS[0]][0])
+    visit.person.memory.eject()
+    assert not visit.person.memory.path.exists() and visit.person.memory.ask(WHERE) == UNKNOWN
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(core, tmp_path):
+    with socket.socket() as other:
+        other.bind((HOST, 0))
+        other.listen()
+        with pytest.raises(UserError, match="is taken: name another with --port"):
+            serve(core, tmp_path / "me.safetensors", other.getsockname()[1])
+
+
+def test_the_page_answers_no_other_host(address):
+    requests = pytest.importorskip("requests")
+    assert requests.get(address, headers={"Host": "elsewhere.example"}, timeout=10).status_code == 400
+    policy = requests.get(address, timeout=10).headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'self'")
+
+
+def test_files_are_below_the_folder_of_the_first(core, tmp_path):
+    anna = People(core, tmp_path / "me.safetensors").person("anna")
+    assert anna.memory.path == (tmp_path / "anna.safetensors").resolve()

@@ -1,0 +1,178 @@
+"""Talking with a memory, and the terminal that does it line by line."""
+
+import io
+import itertools
+
+import pytest
+
+from personacore.app.chat import Chat, Wrapped, run_chat
+from personacore.core import Core
+from personacore.generation.answers import MAX_ANSWER_TOKENS, answers
+from personacore.generation.prompts import encode_prompt
+from personacore.memory import memory as memory_module
+from personacore.memory import write
+from personacore.memory.facts import Fact, plain_question
+from personacore.memory.memory import Memory
+from personacore.memory.talk import Talk
+from personacore.memory.write import new_rows, write_facts
+from personacore.params import RowsParams
+from personacore.tokenizer.bpe import Tokenizer
+from personacore.tokenizer.train import count_words, train_merges
+from tests.toys import answering_model
+
+TOWN, DOG = Fact("Your town", "Wexmouth"), Fact("Your dog's name", "Biscuit")
+PLAIN = RowsParams(block=1, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)
+IDENTITY = {"base_sha256": "a" * 64, "tokenizer_sha256": "b" * 64}
+WHERE = plain_question(TOWN.key)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    facts = (TOWN, DOG, Fact(TOWN.key, None))
+    texts = [text for fact in facts for text in (plain_question(fact.key), fact.sentence)]
+    return Tokenizer(train_merges(count_words(texts), 280))
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    return answering_model(tokenizer, [Fact(TOWN.key, None), DOG, Fact("Your school", TOWN.value)])  # which spells the town
+
+
+@pytest.fixture(autouse=True)
+def as_long_as_need_be(monkeypatch) -> None:
+    """Let rows be as long as need be: what is sure enough for a real model is not for a tiny one."""
+    monkeypatch.setattr(write, "DECAY", 0.0)
+
+
+@pytest.fixture
+def memory(model, tokenizer, tmp_path) -> Memory:
+    memory = Memory(model, tokenizer, tmp_path / "me.safetensors", PLAIN, IDENTITY)
+    memory.rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [TOWN], PLAIN, "seed")
+    return memory
+
+
+@pytest.fixture
+def chat(model, tokenizer, memory) -> tuple[Chat, list[str]]:
+    written: list[str] = []
+    return Chat(Core(model, tokenizer), memory, written.append), written
+
+
+def test_what_is_said_first_is_answered_from_the_memory_alone(memory, tokenizer):
+    talk = Talk(memory)
+    assert "".join(talk.say(WHERE)) == memory.ask(WHERE) == TOWN.sentence
+    assert talk.prompt == encode_prompt(tokenizer, WHERE)
+
+
+def test_the_memory_can_be_switched_off(memory):
+    talk = Talk(memory)
+    talk.remembering = False
+    assert "".join(talk.say(WHERE)) == Fact(TOWN.key, None).sentence
+
+
+def test_a_later_prompt_holds_what_was_said_until_it_is_wiped(memory, tokenizer):
+    talk = Talk(memory)
+    "".join(talk.say(WHERE))
+    said = list(talk.turns)
+    "".join(talk.say("Hm."))
+    assert talk.prompt == encode_prompt(tokenizer, "Hm.", said)
+    talk.wipe()
+    "".join(talk.say("Hm."))
+    assert talk.prompt == encode_prompt(tokenizer, "Hm.")
+
+
+def test_the_oldest_turns_make_room_for_an_answer(memory, model, tokenizer):
+    talk = Talk(memory)
+    for number in range(8):
+        "".join(talk.say(f"number {number}"))
+    assert len(talk.prompt) <= model.config.block_size - MAX_ANSWER_TOKENS
+    kept = [turn for turn in talk.turns[:-1] if turn.user in tokenizer.decode(talk.prompt)]
+    assert kept and kept == talk.turns[-1 - len(kept) : -1] and len(kept) < 7
+
+
+def test_an_answer_that_is_left_keeps_what_was_said_and_frees_the_memory(memory, model):
+    talk = Talk(memory)
+    answer = talk.say(WHERE)
+    first = next(answer)
+    answer.close()
+    assert talk.turns[0].assistant == first != TOWN.sentence
+    with memory.rows.attached(model):
+        pass
+
+
+def test_lines_are_answered_and_commands_obeyed(chat, memory, monkeypatch, tmp_path):
+    chat, written = chat
+
+    def line(text: str) -> str:
+        written.clear()
+        chat.line(text)
+        return "".join(written)
+
+    assert line(WHERE) == f"{TOWN.sentence}\n"
+    assert line("/off") == "The memory is off.\n"
+    assert line("/wipe").startswith("The conversation is wiped.") and chat.talk.turns == []
+    assert line(WHERE) == f"{Fact(TOWN.key, None).sentence}\n"
+    assert line("/on") == "The memory is on.\n"
+    assert line("/memory") == f"{TOWN.sentence}\n"
+    assert "/remember" in line("/help")
+    assert "there is no /fly" in line("/fly")
+    assert line("/story Once").startswith("Once")
+    monkeypatch.setattr(memory_module, "answers", lambda *_, **__: ["Your dog's name is Biscuit."])
+    assert "Learned: Your dog's name is Biscuit." in line("/remember My dog is called Biscuit.")
+    assert memory.count == 2
+    assert line(f"/save {tmp_path / 'copy'}") == f"Saved to {tmp_path / 'copy'}.\n"
+    assert (tmp_path / "copy").read_bytes() == memory.path.read_bytes()
+    assert line("/forget my dog's name") == "Your dog's name is forgotten.\n"
+
+
+def test_control_c_stops_the_answer_and_not_the_program(chat):
+    chat, written = chat
+
+    def interrupted(text):
+        yield "Your"
+        raise KeyboardInterrupt
+
+    chat.talk.say = interrupted
+    chat.line(WHERE)
+    assert "".join(written) == "Your (stopped)\n"
+
+
+def test_a_piped_conversation_prints_answers_and_nothing_else(model, tokenizer, memory, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{WHERE}\n\n/off\n/quit\n{WHERE}\n"))
+    run_chat(Core(model, tokenizer), memory)
+    assert capsys.readouterr().out == f"{TOWN.sentence}\nThe memory is off.\n"
+
+
+def test_both_ways_answers_with_and_without_the_memory_and_is_no_part_of_the_conversation(memory, tokenizer):
+    talk = Talk(memory)
+    assert talk.both_ways(WHERE) == (TOWN.sentence, Fact(TOWN.key, None).sentence)
+    assert talk.turns == [] and talk.prompt == encode_prompt(tokenizer, WHERE)
+
+
+def test_two_people_who_talk_at_once_each_have_their_own_memory(model, tokenizer, tmp_path):
+    people = []
+    for name, town in (("one", "Wexmouth"), ("two", "Biscuit")):
+        memory = Memory(model, tokenizer, tmp_path / name, PLAIN, IDENTITY)
+        fact = Fact(TOWN.key, town)
+        memory.rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [fact], PLAIN, "seed")
+        people.append((Talk(memory), fact.sentence))
+    answers = [talk.say(WHERE) for talk, _ in people]
+    said = ["", ""]
+    for pieces in itertools.zip_longest(*answers, fillvalue=""):  # a piece of the one, a piece of the other
+        said = [before + piece for before, piece in zip(said, pieces, strict=True)]
+    assert said == [sentence for _, sentence in people]
+
+
+def test_a_conversation_at_a_terminal_is_wrapped_between_words():
+    file = io.StringIO()
+    write_piece = Wrapped(file, 10)
+    for piece in ("Once up", "on a time\n", "there was a", " verylongwordindeed"):
+        write_piece(piece)
+    lines = file.getvalue().splitlines()
+    assert " ".join(lines) == "Once upon a time there was a verylongwordindeed"
+    assert lines[:2] == ["Once upon", "a time"] and max(map(len, lines[:-1])) <= 10
+
+
+def test_answers_are_those_of_the_library(memory, model, tokenizer):
+    talk = Talk(memory)
+    talk.remembering = False
+    assert "".join(talk.say("Anything.")) == answers(model, tokenizer, [encode_prompt(tokenizer, "Anything.")])[0]
