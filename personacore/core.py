@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from personacore.errors import UserError
 from personacore.export.slim import load_slim, load_teaching
-from personacore.generation.generate import generate
 from personacore.generation.sampling import Sampling
+from personacore.generation.streaming import TextStream
 from personacore.memory.memory import Memory
 from personacore.model.gpt import GPT
-from personacore.tokenizer.bpe import StreamDecoder, Tokenizer
+from personacore.tokenizer.bpe import Tokenizer
 
 
 class Core:
@@ -37,23 +35,15 @@ class Core:
             UserError: an argument is out of its range; the message names it.
         """
         end = self.tokenizer.end_of_text
-        steps = generate(
+        yield from TextStream(
             self.model,
-            torch.tensor([[end, *self.tokenizer.encode(prompt)]]),
+            self.tokenizer,
+            [end, *self.tokenizer.encode(prompt)],
             max_new_tokens=max_new_tokens,
             sampling=Sampling(temperature, top_k, top_p),
             seed=seed,
             stop=end,
-            forbidden=[number for number in self.tokenizer.specials.values() if number != end],
         )
-        decoder = StreamDecoder(self.tokenizer)
-        for step in steps:
-            if (token := int(step)) == end:
-                break
-            if piece := decoder.push(token):
-                yield piece
-        if rest := decoder.finish():
-            yield rest
 
     def complete(self, prompt: str, **options: object) -> str:
         """The continuation of `prompt` as one string; the options are those of `stream`."""

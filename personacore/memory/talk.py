@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator
 
-import torch
-
 from personacore.corpus.dialogue.turns import Turn
 from personacore.generation.answers import GREEDY, MAX_ANSWER_TOKENS
-from personacore.generation.generate import generate
 from personacore.generation.prompts import encode_prompt
+from personacore.generation.streaming import TextStream
 from personacore.memory.memory import Memory
-from personacore.tokenizer.bpe import StreamDecoder
 
 
 class Talk:
@@ -50,25 +47,17 @@ class Talk:
         self.turns.clear()
 
     def _answer(self, prompt: list[int], remembering: bool) -> Iterator[str]:
-        tokenizer = self.memory.tokenizer
-        end, decoder = tokenizer.specials["<|end|>"], StreamDecoder(tokenizer)
         with self.memory.reading(remembering) as model:
-            steps = generate(
+            tokenizer = self.memory.tokenizer
+            yield from TextStream(
                 model,
-                torch.tensor([prompt]),
+                tokenizer,
+                prompt,
                 max_new_tokens=MAX_ANSWER_TOKENS,
                 sampling=GREEDY,
                 seed=0,
-                stop=end,
-                forbidden=[number for number in tokenizer.specials.values() if number != end],
+                stop=tokenizer.specials["<|end|>"],
             )
-            for step in steps:
-                if int(step) == end:
-                    break
-                if piece := decoder.push(int(step)):
-                    yield piece
-        if rest := decoder.finish():
-            yield rest
 
     def _fitting(self, text: str) -> list[int]:
         """The prompt with as many of the last turns as leave room for an answer."""
