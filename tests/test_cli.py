@@ -110,7 +110,7 @@ def test_wrong_use_is_status_2_and_says_the_usage(capsys, arguments):
     assert "usage: personacore" in printed.err
 
 
-@pytest.mark.parametrize("command", ["complete", "chat", "teach", "ask", "forget", "memory", "demo", "profile"])
+@pytest.mark.parametrize("command", ["complete", "chat", "teach", "ask", "forget", "memory", "demo", "serve", "profile"])
 def test_help_of_a_command_shows_an_example(capsys, command):
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])

@@ -2,47 +2,27 @@
 
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
 
-import personacore
 from personacore.app.demo.actions import Actions, Visit
-from personacore.app.demo.people import People
-from personacore.app.demo.server import HOST, build_server, serve
+from personacore.app.demo.server import build_server, serve
+from personacore.app.loopback import HOST
+from personacore.app.people import People
 from personacore.core import Core
 from personacore.errors import UserError
-from personacore.export.slim import export_slim
 from personacore.memory import write
-from personacore.memory.facts import Fact, plain_question
 from personacore.memory.influence import influence
-from personacore.params import RowsParams
-from personacore.tokenizer.bpe import Tokenizer
-from personacore.tokenizer.files import save_tokenizer
-from personacore.tokenizer.train import count_words, train_merges
-from tests.toys import answering_model
+from tests.talking import KEY, SAYS, TOWNS, UNKNOWN, WHERE, running, talking_core
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ROWS = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)
-KEY = "Your town"
-WHERE, UNKNOWN = plain_question(KEY), Fact(KEY, None).sentence
-TOWNS = ("Wexmouth", "Brindlemoor")
-SAYS = {town: (f"My town is {town}.", Fact(KEY, town).sentence) for town in TOWNS}
 
 
 @pytest.fixture(scope="module")
 def core(tmp_path_factory) -> Core:
-    """A tiny model that reads two statements, and says that it does not know where somebody lives."""
-    texts = [text for lesson in SAYS.values() for text in lesson] + [WHERE, UNKNOWN]
-    tokenizer = Tokenizer(train_merges(count_words(texts), 290))
-    model = answering_model(tokenizer, [Fact(KEY, None)], lessons=list(SAYS.values()))
-    folder = tmp_path_factory.mktemp("export")
-    save_tokenizer(tokenizer, folder / "tokenizer.json", {})
-    export_slim(folder / "chat", model.config, dict(model.named_parameters()), folder / "tokenizer.json", "float32", {}, ROWS)
-    return personacore.load(folder / "chat")
+    return talking_core(tmp_path_factory.mktemp("export"))
 
 
 @pytest.fixture(autouse=True)
@@ -54,17 +34,8 @@ def as_long_as_need_be(monkeypatch) -> None:
 @pytest.fixture
 def address(core, tmp_path) -> Iterator[str]:
     """A running page, with the memories in the test's folder."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(build_server(core, tmp_path / "me.safetensors"), HOST, port, log_level="critical"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://{HOST}:{port}"
-    server.should_exit = server.force_exit = True
-    thread.join()
+    with running(build_server(core, tmp_path / "me.safetensors")) as where:
+        yield where
 
 
 @pytest.fixture(scope="module")

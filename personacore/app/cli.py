@@ -49,9 +49,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_memory_options(memory)
     _add_json(memory)
 
-    demo = _add(commands, "demo", "open the page, which this machine alone can reach", "--port 7860")
-    _add_memory_options(demo)
-    demo.add_argument("--port", type=int, default=7860, metavar="N", help="where it listens (default: 7860)")
+    for name, meaning, port in (
+        ("demo", "serve the page, which this machine alone can reach", 7860),
+        ("serve", "serve OpenAI's interface, which this machine alone can reach; a person's name is a model", 8000),
+    ):
+        server = _add(commands, name, meaning, f"--port {port + 1}")
+        _add_memory_options(server)
+        server.add_argument("--port", type=int, default=port, metavar="N", help=f"where it listens (default: {port})")
 
     meaning = "write a profile of profiles/ into params.yaml, keeping its comments; `dvc repro` rebuilds what changed"
     profile = _add(commands, "profile", meaning, "macbook")

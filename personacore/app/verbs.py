@@ -99,6 +99,15 @@ def demo(arguments: argparse.Namespace) -> None:
     serve(_load(arguments), memory_file(arguments.memory), arguments.port)
 
 
+def serve(arguments: argparse.Namespace) -> None:
+    """Serve OpenAI's interface on this machine alone."""
+    try:
+        from personacore.app.serve import run_interface
+    except ModuleNotFoundError as error:
+        raise UserError(f"serving needs {error.name}: python -m pip install 'personacore[serve]'") from None
+    run_interface(_load(arguments), memory_file(arguments.memory), arguments.port)
+
+
 def profile(arguments: argparse.Namespace) -> None:
     """Write a profile into params.yaml."""
     from personacore.app.profile import apply_profile

@@ -1,12 +1,14 @@
 """A conversation with a model and a memory: what was said stays in the context until it is wiped, the memory in the weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from personacore.corpus.dialogue.turns import Turn
 from personacore.generation.answers import GREEDY, MAX_ANSWER_TOKENS
 from personacore.generation.prompts import encode_prompt
 from personacore.generation.streaming import TextStream
 from personacore.memory.memory import Memory
+from personacore.model.gpt import GPT
+from personacore.tokenizer.bpe import Tokenizer
 
 
 class Talk:
@@ -23,7 +25,8 @@ class Talk:
         Raises:
             UserError: the text is empty or too long.
         """
-        self.prompt = self._fitting(self.memory.checked(text))
+        memory = self.memory
+        self.prompt = fitting_prompt(memory.model, memory.tokenizer, memory.checked(text), self.turns)
         said: list[str] = []
         try:
             for piece in self._answer(self.prompt, self.remembering):
@@ -59,11 +62,12 @@ class Talk:
                 stop=tokenizer.specials["<|end|>"],
             )
 
-    def _fitting(self, text: str) -> list[int]:
-        """The prompt with as many of the last turns as leave room for an answer."""
-        room = self.memory.model.config.block_size - MAX_ANSWER_TOKENS
-        for first in range(len(self.turns) + 1):
-            prompt = encode_prompt(self.memory.tokenizer, text, self.turns[first:])
-            if len(prompt) <= room:
-                break
-        return prompt
+
+def fitting_prompt(model: GPT, tokenizer: Tokenizer, question: str, turns: Sequence[Turn]) -> list[int]:
+    """The prompt with as many of the last turns as leave room for an answer in a block."""
+    room = model.config.block_size - MAX_ANSWER_TOKENS
+    for first in range(len(turns) + 1):
+        prompt = encode_prompt(tokenizer, question, turns[first:])
+        if len(prompt) <= room:
+            break
+    return prompt

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from personacore.app.demo.people import People, Person
+from personacore.app.people import People, Person
 from personacore.app.verbs import NOT_UNDERSTOOD
 from personacore.core import Core
 from personacore.errors import UserError

@@ -1,8 +1,6 @@
 """The page as a web server for this machine alone."""
 
-import errno
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +13,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from personacore.app.demo.actions import Actions
 from personacore.app.demo.page import CSS, THEME, build_page
-from personacore.app.demo.people import People
+from personacore.app.loopback import HOST, check_port
+from personacore.app.people import People
 from personacore.core import Core
-from personacore.errors import UserError
 
-HOST = "127.0.0.1"
 # Gradio's page names a script and fonts of other hosts; under this policy a browser does not ask for them.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -49,13 +46,7 @@ def serve(core: Core, memory: Path, port: int) -> None:
     Raises:
         UserError: the port is taken or no port.
     """
-    try:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-    except (OSError, OverflowError) as error:
-        taken = getattr(error, "errno", None) == errno.EADDRINUSE
-        raise UserError(f"port {port} {'is taken' if taken else 'cannot be used'}: name another with --port") from None
+    check_port(port)
     app = build_server(core, memory)
     print(f"The page is at http://{HOST}:{port} until you press Ctrl-C.", flush=True)
     uvicorn.run(app, host=HOST, port=port, log_level="warning")

@@ -1,0 +1,139 @@
+"""OpenAI's interface, asked by OpenAI's own client."""
+
+import threading
+from collections.abc import Iterator
+
+import openai
+import pytest
+from openai import OpenAI
+
+from personacore.app.serve import build_interface, until
+from personacore.core import Core
+from personacore.generation.prompts import encode_prompt
+from personacore.memory import write
+from tests.talking import SAYS, TOWNS, UNKNOWN, WHERE, running, talking_core
+
+
+@pytest.fixture(autouse=True)
+def as_long_as_need_be(monkeypatch) -> None:
+    """Let rows be as long as need be: what is sure enough for a real model is not for a tiny one."""
+    monkeypatch.setattr(write, "DECAY", 0.0)
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory) -> Core:
+    return talking_core(tmp_path_factory.mktemp("export"))
+
+
+@pytest.fixture
+def client(core, tmp_path) -> Iterator[OpenAI]:
+    """A client of the interface, where two people have taught something."""
+    for name, town in zip(("anna", "ben"), TOWNS, strict=True):
+        core.memory(tmp_path / f"{name}.safetensors").teach(SAYS[town][0])
+    with running(build_interface(core, tmp_path / "me.safetensors")) as address:
+        yield OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+
+
+def ask(client: OpenAI, model: str, question: str = WHERE, **options):
+    return client.chat.completions.create(model=model, messages=[{"role": "user", "content": question}], **options)
+
+
+def test_the_models_are_the_plain_one_and_everybody_with_a_memory(client):
+    assert [model.id for model in client.models.list()] == ["personacore", "anna", "ben"]
+
+
+def test_a_name_answers_from_that_persons_memory_and_the_plain_model_from_none(client, core):
+    said = {name: ask(client, name) for name in ("anna", "ben", "personacore")}
+    assert [answer.choices[0].message.content for answer in said.values()] == [SAYS[town][1] for town in TOWNS] + [UNKNOWN]
+    answer = said["anna"]
+    written = len(core.tokenizer.encode(SAYS[TOWNS[0]][1]))
+    assert answer.choices[0].finish_reason == "stop" and answer.model == "anna"
+    assert answer.usage.prompt_tokens == len(encode_prompt(core.tokenizer, WHERE))
+    assert answer.usage.completion_tokens == written and answer.usage.total_tokens == written + answer.usage.prompt_tokens
+
+
+def test_two_people_asked_at_once_get_their_own_answers(client):
+    found: dict[tuple[str, int], str] = {}
+
+    def asking(name: str, number: int) -> None:
+        found[name, number] = ask(client, name).choices[0].message.content
+
+    threads = [threading.Thread(target=asking, args=(name, number)) for number in range(4) for name in ("anna", "ben")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {(name, said) for (name, _), said in found.items()} == {("anna", SAYS[TOWNS[0]][1]), ("ben", SAYS[TOWNS[1]][1])}
+    assert len(found) == 8
+
+
+def test_what_was_said_before_is_read_and_a_stream_is_the_same_text(client, core):
+    messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), SAYS[TOWNS[0]], strict=True)]
+    messages.append({"role": "user", "content": WHERE})
+    whole = client.chat.completions.create(model="personacore", messages=messages)
+    parts = list(
+        client.chat.completions.create(
+            model="personacore", messages=messages, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    assert "".join(part.choices[0].delta.content or "" for part in parts[:-1]) == whole.choices[0].message.content
+    assert [part.choices[0].finish_reason for part in parts[:-1]][-2:] == [None, "stop"]
+    assert parts[-1].usage == whole.usage and whole.usage.prompt_tokens > len(encode_prompt(core.tokenizer, WHERE))
+
+
+def test_a_text_is_continued_as_by_the_library_up_to_a_stop(client, core):
+    options = {"max_tokens": 30, "temperature": 0.9, "top_p": 0.9, "seed": 3}
+    done = client.completions.create(model="personacore", prompt="My", **options)
+    expected = core.complete("My", max_new_tokens=30, temperature=0.9, top_p=0.9, seed=3)
+    assert done.choices[0].text == expected
+    streamed = client.completions.create(model="personacore", prompt="My", stream=True, **options)
+    assert "".join(part.choices[0].text for part in streamed) == expected
+    stop = expected[5:7]
+    cut = client.completions.create(model="personacore", prompt="My", stop=[stop, "never"], **options)
+    assert cut.choices[0].text == expected.partition(stop)[0] and cut.choices[0].finish_reason == "stop"
+    short = client.completions.create(model="personacore", prompt="My", **(options | {"max_tokens": 1}))
+    assert short.choices[0].finish_reason == "length" and short.usage.completion_tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"temperature": -1}, "temperature"),
+        ({"top_p": 2}, "top_p"),
+        ({"n": 2}, "n"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"presence_penalty": 1}, "presence_penalty"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_that_interfaces_form(client, options, param):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, "personacore", **options)
+    assert caught.value.param == param and caught.value.type == "invalid_request_error"
+
+
+def test_an_unknown_model_and_messages_out_of_order_are_refused(client, tmp_path):
+    with pytest.raises(openai.NotFoundError, match="there are personacore, anna, ben") as caught:
+        ask(client, "carl")
+    assert caught.value.code == "model_not_found" and not (tmp_path / "carl.safetensors").exists()
+    with pytest.raises(openai.BadRequestError, match="alternate"):
+        client.chat.completions.create(model="anna", messages=[{"role": "assistant", "content": "Hello."}])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "stops", "text", "stopped"),
+    [
+        (["one ", "two"], [], "one two", False),
+        (["one E", "ND two"], ["END"], "one ", True),
+        (["one E", "NE"], ["END"], "one ENE", False),
+        (["abc"], ["c", "b"], "a", True),
+        ([], ["x"], "", False),
+    ],
+)
+def test_a_stop_is_found_across_pieces(pieces, stops, text, stopped):
+    found, stream = [], until(pieces, stops)
+    while True:
+        try:
+            found.append(next(stream))
+        except StopIteration as end:
+            assert ("".join(found), end.value) == (text, stopped)
+            break
