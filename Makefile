@@ -1,5 +1,6 @@
 # make repro   everything from a fresh machine: the environment, then every stage that is stale
 # make test    the test suite          make lint   ruff          make deps   rewrite dvc.yaml's lists of modules and params
+# make bench   beside other implementations, in one run
 # make demo    the page: talk with it, see what is in the prompt, look after what it remembers
 # make macbook the 13.9M-parameter profile on TinyStories, then every stage
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint deps lock demo macbook
+.PHONY: repro test lint deps lock bench demo macbook
 .DEFAULT_GOAL := repro
 
 repro: .venv/installed
@@ -23,6 +24,9 @@ lint: .venv/installed
 
 deps: .venv/installed
 	$(BIN)/python -m tools.deps
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.bench
 
 demo: .venv/installed
 	$(BIN)/personacore demo

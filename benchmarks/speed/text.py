@@ -1,0 +1,86 @@
+"""Tokenizers beside `tokenizers` and `tiktoken`: learning merges from a file, and encoding a file into uint16."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tiktoken
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+from benchmarks.speed.pairs import versus
+from personacore.corpus.documents import stream_documents
+from personacore.export.huggingface import byte_letters, tokenizer_file
+from personacore.files import write_json
+from personacore.layout import TOKENIZER, TRAIN_TEXT
+from personacore.tokenizer.bpe import Tokenizer as ByteTokenizer
+from personacore.tokenizer.encode import encode_corpus
+from personacore.tokenizer.files import load_tokenizer
+from personacore.tokenizer.pretokenize import PATTERN
+from personacore.tokenizer.train import count_file, train_merges
+
+END = "<|endoftext|>"
+
+
+def excerpt(folder: Path, megabytes: int) -> Path:
+    """The first megabytes of the corpus, in whole documents."""
+    file, size = folder / "text.txt", 0
+    with file.open("w", encoding="utf-8") as out:
+        for document in stream_documents(TRAIN_TEXT):
+            size += out.write(document + END)
+            if size >= megabytes * 1_000_000:
+                break
+    return file
+
+
+def learning(megabytes: int, vocab_size: int, repeats: int) -> dict[str, float | int]:
+    """From a file to merges, over `tokenizers`, on all cores each."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = excerpt(Path(folder), megabytes)
+
+        def theirs() -> None:
+            peer = Tokenizer(models.BPE())
+            split = pre_tokenizers.Split(Regex(PATTERN), "isolated")
+            peer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+            alphabet = sorted(byte_letters())
+            trainer = trainers.BpeTrainer(vocab_size=vocab_size - 8, initial_alphabet=alphabet, show_progress=False)
+            peer.train_from_iterator(file.read_text(encoding="utf-8").split(END), trainer)
+
+        return versus(lambda: _learn(file, vocab_size), theirs, repeats, per=megabytes)
+
+
+def _learn(file: Path, vocab_size: int) -> None:
+    train_merges(count_file(file), vocab_size)
+
+
+def encoding(megabytes: int, peer: str, workers: int, repeats: int) -> dict[str, float | int]:
+    """From a file to a file of uint16 ids, over `tiktoken` or `tokenizers` with the same merges."""
+    tokenizer = load_tokenizer(TOKENIZER)
+    with tempfile.TemporaryDirectory() as folder:
+        file, ids = excerpt(Path(folder), megabytes), Path(folder) / "ids.bin"
+        one = _tiktoken(tokenizer) if peer == "tiktoken" else _tokenizers(tokenizer, Path(folder))
+
+        def theirs() -> None:
+            documents = file.read_text(encoding="utf-8").split(END)
+            np.concatenate([np.append(one(document), tokenizer.end_of_text) for document in documents]).astype("<u2").tofile(
+                ids
+            )
+
+        found = versus(lambda: _encode(file, ids, workers), theirs, repeats, per=megabytes)
+    return {**found, "threads": workers}
+
+
+def _encode(file: Path, ids: Path, workers: int) -> None:
+    encode_corpus(TOKENIZER, file, ids, workers)
+
+
+def _tiktoken(tokenizer: ByteTokenizer) -> Callable[[str], np.ndarray]:
+    ranks = {tokenizer.token_bytes(number): number for number in range(tokenizer.end_of_text)}
+    encoding = tiktoken.Encoding("ours", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
+    return lambda document: encoding.encode_to_numpy(document, disallowed_special=())
+
+
+def _tokenizers(tokenizer: ByteTokenizer, folder: Path) -> Callable[[str], list[int]]:
+    write_json(folder / "tokenizer.json", dict(tokenizer_file(tokenizer)))
+    peer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return lambda document: peer.encode(document, add_special_tokens=False).ids

@@ -1,0 +1,81 @@
+"""Training beside a plain loop: the same model, batch and AdamW in eager fp32, with attention and all logits written out."""
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from benchmarks.speed.pairs import seconds, versus
+from personacore.evaluation.loss import Loss, file_loss
+from personacore.layout import TOKENIZER, TRAIN_TOKENS, VALID_TOKENS
+from personacore.model.gpt import GPT, GPTConfig
+from personacore.params import TrainParams, load_params
+from personacore.tokenizer.files import load_tokenizer
+from personacore.tokenizer.tokenfile import open_tokens
+from personacore.training.batches import Batches, row_starts
+from personacore.training.loop import train
+
+MACBOOK = GPTConfig(vocab_size=8192, n_layer=6, n_head=6, n_embd=384, block_size=256)
+CPU = torch.device("cpu")
+
+
+def pocket_config() -> GPTConfig:
+    """The shape of the committed profile's model."""
+    params = load_params()
+    return GPTConfig(params.tokenizer.vocab_size, **dataclasses.asdict(params.model))
+
+
+def training(config: GPTConfig, batch_size: int, micro: int, steps: int, repeats: int) -> dict[str, float | int]:
+    """Tokens a second of the training loop, over those of the plain one."""
+    tokenizer = load_tokenizer(TOKENIZER)
+    tokens = open_tokens(TRAIN_TOKENS)
+    starts = row_starts(tokens, tokenizer.end_of_text, config.block_size)
+    batches = Batches(tokens, starts, config.block_size, batch_size, 1)
+    params = dataclasses.replace(
+        load_params().train, max_steps=steps, batch_size=batch_size, micro_batch_size=micro, optimizer="adamw", warmup_steps=0,
+        eval_interval=10**9, log_interval=10**9,
+    )  # fmt: skip
+    ours, theirs = GPT(config), GPT(config)
+    theirs.use_attention(written_out=True)
+    nothing = Loss(nats=1.0, tokens=1, bytes=1)
+
+    def loop() -> float:
+        return train(ours, params, batches, lambda model: nothing, device=CPU, precision="fp32").seconds
+
+    return versus(loop, lambda: plain_loop(theirs, params, batches), repeats, per=steps * batch_size * config.block_size)
+
+
+def plain_loop(model: GPT, params: TrainParams, batches: Batches) -> None:
+    """The steps as they are usually written."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=params.lr)
+    for step in range(params.max_steps):
+        inputs, targets = batches.rows(step, 0, params.batch_size)
+        loss = functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), params.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def evaluation(config: GPTConfig, trained_rate: float, tokens: int = 40_000) -> dict[str, float | int]:
+    """Tokens a second of the validation sweep, over those of training."""
+    tokenizer, model = load_tokenizer(TOKENIZER), GPT(config).eval()
+    held_out = open_tokens(VALID_TOKENS)[:tokens]
+    batch_tokens = load_params().evaluate.batch_tokens
+    file_loss(model, tokenizer, held_out, batch_tokens)
+    rates = [tokens / seconds(lambda: _sweep(model, tokenizer, held_out, batch_tokens)) for _ in range(3)]
+    return {
+        "value": round(float(np.median(rates)) / trained_rate, 3),
+        "low": round(min(rates) / trained_rate, 3),
+        "high": round(max(rates) / trained_rate, 3),
+        "repeats": 3,
+        "threads": torch.get_num_threads(),
+        "ours_rate": round(float(np.median(rates)), 1),
+        "theirs_rate": trained_rate,
+    }
+
+
+def _sweep(model: GPT, tokenizer: object, tokens: np.ndarray, batch_tokens: int) -> None:
+    with torch.no_grad():
+        file_loss(model, tokenizer, tokens, batch_tokens)
