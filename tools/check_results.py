@@ -29,6 +29,8 @@ FILES = (
     "data/recall/transcript.jsonl",
     "docs/REPORT.md",
     "docs/samples.md",
+    "docs/tour.ipynb",
+    "data/export/huggingface/config.json",
 )
 
 

@@ -48,8 +48,8 @@ def params_of(stage: str) -> list[str]:
 
 
 def data_dependencies(declared: list[str]) -> list[str]:
-    """The declared dependencies that are results of other stages, not code."""
-    return [entry for entry in declared if entry.startswith(("data/", "metrics/", "plots/"))]
+    """The declared dependencies that are results of other stages or texts, not code."""
+    return [entry for entry in declared if entry.startswith(("data/", "docs/", "metrics/", "plots/"))]
 
 
 def stage_bodies(pipeline: Mapping[str, Any]) -> dict[str, Any]:
