@@ -19,7 +19,7 @@ def main(speed: Speed) -> None:
     notebook = jupytext.read(SOURCE)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # else drawn anew in every run
-    NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False).execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, coalesce_streams=True).execute()
     notebook.metadata.pop("language_info", None)  # names this machine's Python to the patch
     write_text(NOTEBOOK, nbformat.writes(notebook) + "\n")
 
