@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from personacore.export.huggingface import peer_config, peer_weights
 from personacore.model.gpt import GPT, PROJECTIONS, GPTConfig, KeyValueCache, attend, attend_fused
 from personacore.params import load_params
 from tests.toys import randomized
@@ -31,40 +32,10 @@ def toy_tokens(rows: int = 3, length: int = TOY.block_size, seed: int = 1) -> to
 
 
 def peer_of(model: GPT) -> GPT2LMHeadModel:
-    """The `transformers` GPT-2 with the same weights, whose Conv1D stores them transposed."""
-    config = model.config
-    peer = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=config.vocab_size,
-            n_positions=config.block_size,
-            n_embd=config.n_embd,
-            n_layer=config.n_layer,
-            n_head=config.n_head,
-            activation_function="gelu_new",
-            tie_word_embeddings=config.tie_weights,
-        )
-    )
-    weights = {
-        "transformer.wte.weight": model.wte.weight,
-        "transformer.wpe.weight": model.wpe.weight,
-        "transformer.ln_f.weight": model.ln_f.weight,
-        "transformer.ln_f.bias": model.ln_f.bias,
-        "lm_head.weight": model.lm_head.weight,
-    }
-    for number, block in enumerate(model.blocks):
-        for kind, transposed in (("weight", True), ("bias", False)):
-            layers = {
-                "attn.c_attn": [block.attn.q_proj, block.attn.k_proj, block.attn.v_proj],
-                "attn.c_proj": [block.attn.c_proj],
-                "mlp.c_fc": [block.mlp.fc_in],
-                "mlp.c_proj": [block.mlp.fc_out],
-            }
-            for name, parts in layers.items():
-                joined = torch.cat([getattr(part, kind) for part in parts])
-                weights[f"transformer.h.{number}.{name}.{kind}"] = joined.T if transposed else joined
-            for name in ("ln_1", "ln_2"):
-                weights[f"transformer.h.{number}.{name}.{kind}"] = getattr(getattr(block, name), kind)
-    peer.load_state_dict(weights)
+    """The `transformers` GPT-2 with the same weights."""
+    peer = GPT2LMHeadModel(GPT2Config(**peer_config(model, end_of_text=0)))
+    missing, unexpected = peer.load_state_dict(peer_weights(model), strict=False)
+    assert not unexpected and set(missing) <= {"lm_head.weight"}  # where it is tied
     return peer.eval().requires_grad_(False)
 
 
