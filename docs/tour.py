@@ -89,7 +89,8 @@ for temperature, top_p in ((0, 1.0), (0.5, 0.95), (0.8, 0.95), (1.2, 1.0)):
 
 # %%
 core = personacore.load("data/export/chat")
-memory = core.memory(Path(tempfile.mkdtemp()) / "me.safetensors")
+folder = tempfile.TemporaryDirectory()  # deleted with the notebook's process
+memory = core.memory(Path(folder.name) / "me.safetensors")
 told = memory.teach("My sister is called Ottoline and she lives in Brindlemoor.")
 print("\n".join(learned.fact.sentence for learned in told.learned) or "not understood")
 
@@ -101,7 +102,7 @@ talk = Talk(memory)
 for question in ("Where does my sister live?", "What is my sister's name?", "Where does my brother live?"):
     answers = talk.both_ways(question)
     print(question, *(f"  with: {answers[0]}", f"  without: {answers[1]}"), sep="\n")
-print("\nthe whole prompt:", core.tokenizer.decode(talk.prompt))
+print("\nthe whole prompt:", core.tokenizer.decode(talk.last.prompt))
 
 # %% [markdown]
 # ## Where it acts
@@ -111,7 +112,7 @@ print("\nthe whole prompt:", core.tokenizer.decode(talk.prompt))
 # %%
 question = "Where does my sister live?"
 answer = core.tokenizer.encode("".join(talk.say(question)))
-shares = influence(memory, [*talk.prompt, *answer])[:, -len(answer) :]
+shares = influence(memory, [*talk.last.prompt, *answer])[:, -len(answer) :]
 figure, axes = plt.subplots(figsize=(8, 2.5))
 axes.imshow(shares, aspect="auto", cmap="Oranges")
 axes.set_xticks(range(len(answer)), [core.tokenizer.decode([number]) for number in answer])

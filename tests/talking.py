@@ -47,8 +47,11 @@ def running(app: FastAPI) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, HOST, port, log_level="critical"))
     thread = threading.Thread(target=server.run)
     thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://{HOST}:{port}"
-    server.should_exit = server.force_exit = True
-    thread.join()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.05)
+        yield f"http://{HOST}:{port}"
+    finally:
+        server.should_exit = server.force_exit = True
+        thread.join()

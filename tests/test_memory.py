@@ -306,12 +306,16 @@ def test_a_question_that_would_push_the_conversation_out_of_the_block_is_refused
 def test_two_that_teach_one_file_at_once_do_not_undo_each_other(memory, model, tokenizer, monkeypatch):
     said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence, "I am a baker.": JOB.sentence})
     other = Memory(model, tokenizer, memory.path, PARAMS.rows, IDENTITY)
-    memory.teach("My dog is called Biscuit.")
-    saved = memory.path.read_bytes()
+
+    def meanwhile(step: int, sure: float) -> None:
+        if not memory.count:
+            memory.teach("My dog is called Biscuit.")
+
     with pytest.raises(UserError, match="changed by another program meanwhile"):
-        other.teach("I am a baker.")
-    assert memory.path.read_bytes() == saved
-    assert Memory(model, tokenizer, memory.path, PARAMS.rows, IDENTITY).teach("I am a baker.").understood
+        other.teach("I am a baker.", meanwhile)
+    assert Memory(model, tokenizer, memory.path, PARAMS.rows, IDENTITY).count == 1
+    assert other.teach("I am a baker.").understood and other.count == 2
+    assert memory.ask("What is my job?") and memory.count == 2
 
 
 def test_what_is_told_again_replaces_what_was_told_before(memory, monkeypatch):

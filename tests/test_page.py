@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ from personacore.core import Core
 from personacore.errors import UserError
 from personacore.memory import write
 from personacore.memory.influence import influence
+from personacore.memory.memory import Memory
 from tests.talking import KEY, SAYS, TOWNS, UNKNOWN, WHERE, running, talking_core
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -76,6 +78,12 @@ def say(page, text: str, answer: str, button: str = "#send") -> None:
     page.wait_for_function("answer => document.querySelector('#chat').innerText.includes(answer)", arg=answer)
 
 
+def wipe(page) -> None:
+    """Empty the conversation, and wait until it is."""
+    page.click("#wipe")
+    page.wait_for_function("!document.querySelector('#chat').innerText.includes('Your town')")
+
+
 def go_to(page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
@@ -84,15 +92,14 @@ def test_what_is_taught_is_known_after_the_conversation_is_wiped_until_it_is_for
     page = tab()
     say(page, WHERE, UNKNOWN)
     say(page, SAYS[TOWNS[0]][0], "Learned in", "#remember")
-    page.click("#wipe")
-    page.wait_for_function("!document.querySelector('#chat').innerText.includes('Learned')")
+    wipe(page)
     say(page, WHERE, SAYS[TOWNS[0]][1])
     go_to(page, "Proof")
     page.wait_for_function("document.querySelector('#prompt textarea').value.includes('<|assistant|>')")
     assert TOWNS[0] not in page.input_value("#prompt textarea")
     page.wait_for_selector("#heat table")
     go_to(page, "Talk")
-    page.click("#wipe")
+    wipe(page)
     page.get_by_label("OFF").click()
     say(page, WHERE, UNKNOWN)
     page.click("#ways button")
@@ -105,8 +112,9 @@ def test_what_is_taught_is_known_after_the_conversation_is_wiped_until_it_is_for
     page.wait_for_selector("#facts label", state="detached")
     go_to(page, "Talk")
     page.get_by_label("ON", exact=True).click()
-    page.click("#wipe")
+    wipe(page)
     say(page, WHERE, UNKNOWN)
+    assert not any(town in page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})") for town in TOWNS)
 
 
 def test_two_people_who_talk_at_once_never_see_the_others_memory(tab, tmp_path):
@@ -119,22 +127,31 @@ def test_two_people_who_talk_at_once_never_see_the_others_memory(tab, tmp_path):
         page.click("#remember")
     for page, town in zip(pages, TOWNS, strict=True):
         page.wait_for_function("document.querySelector('#chat').innerText.includes('Learned in')")
-        page.click("#wipe")
+        wipe(page)
         say(page, WHERE, SAYS[town][1])
     assert {path.name for path in tmp_path.glob("*.safetensors")} == {"me.safetensors", "somebody else.safetensors"}
 
 
-def test_a_reload_in_the_middle_of_a_teach_loses_nothing(tab, tmp_path):
+def test_a_reload_in_the_middle_of_a_teach_loses_nothing(tab, tmp_path, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+    teach = Memory.teach
+
+    def slowly(self, statement, on_step):
+        begun.set()
+        assert go_on.wait(20)
+        return teach(self, statement, on_step)
+
+    monkeypatch.setattr(Memory, "teach", slowly)
     page = tab()
     page.fill("#text textarea", SAYS[TOWNS[0]][0])
     page.click("#remember")
-    page.wait_for_timeout(100)
+    assert begun.wait(20)
     page.reload()
     page.wait_for_selector("#text textarea")
-    for _ in range(100):
-        if (tmp_path / "me.safetensors").exists():
-            break
-        page.wait_for_timeout(100)
+    assert not (tmp_path / "me.safetensors").exists()
+    go_on.set()
+    while not (tmp_path / "me.safetensors").exists():
+        page.wait_for_timeout(50)
     say(page, WHERE, SAYS[TOWNS[0]][1])
 
 
@@ -201,14 +218,39 @@ def test_a_memory_is_brought_from_elsewhere_under_its_files_name(core, tmp_path,
         people.bring(tmp_path / "nowhere")
 
 
+def test_the_memory_that_is_named_is_the_one_that_is_used_whatever_its_ending(core, tmp_path):
+    assert People(core, tmp_path / "notes.mem").person("notes").memory.path == (tmp_path / "notes.mem").resolve()
+
+
+def test_proof_is_of_the_answer_that_was_given_last(core, tmp_path, visit):
+    actions = Actions(People(core, tmp_path / "me.safetensors"), core)
+    assert actions.proof(visit)[0] == "Nothing was asked yet."
+    visit.person.memory.teach(SAYS[TOWNS[0]][0])
+    "".join(visit.talk.say("Hm."))
+    actions.both_ways(visit, WHERE)
+    prompt, ids, heat, _ = actions.proof(visit)
+    assert WHERE in prompt and "Hm." not in prompt and len(ids.split()) == len(visit.talk.last.prompt) and "<table" in heat
+    visit.talk.remembering = False
+    "".join(visit.talk.say(WHERE))
+    assert actions.proof(visit)[2] == "The memory was off."
+
+
+def test_what_is_chosen_is_forgotten_by_its_key(core, tmp_path, visit):
+    actions = Actions(People(core, tmp_path / "me.safetensors"), core)
+    visit.person.memory.teach(SAYS[TOWNS[0]][0])
+    actions.forget(visit, SAYS[TOWNS[0]][1], "")
+    assert visit.person.memory.ask(WHERE) == UNKNOWN
+
+
 def test_a_memory_moves_nothing_before_the_words_it_is_found_by(core, visit):
     visit.person.memory.teach(SAYS[TOWNS[0]][0])
     talk = visit.talk
     said = "".join(talk.say(WHERE))
     answer = core.tokenizer.encode(said)
-    shares = influence(visit.person.memory, [*talk.prompt, *answer])
-    before = len(talk.prompt) + len(core.tokenizer.encode(f"{KEY} is")) - 1
-    assert shares.shape == (2, len(talk.prompt) + len(answer))
+    prompt = talk.last.prompt
+    shares = influence(visit.person.memory, [*prompt, *answer])
+    before = len(prompt) + len(core.tokenizer.encode(f"{KEY} is")) - 1
+    assert shares.shape == (2, len(prompt) + len(answer))
     assert (shares[:, :before] == 0).all() and (shares[:, before] > 0).all()
 
 
@@ -229,6 +271,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(core, tmp_path):
 def test_the_page_answers_no_other_host(address):
     requests = pytest.importorskip("requests")
     assert requests.get(address, headers={"Host": "elsewhere.example"}, timeout=10).status_code == 400
+    assert requests.post(address, headers={"Origin": "http://elsewhere.example"}, timeout=10).status_code == 403
     policy = requests.get(address, timeout=10).headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'self'")
 

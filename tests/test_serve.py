@@ -78,6 +78,7 @@ def test_what_was_said_before_is_read_and_a_stream_is_the_same_text(client, core
     )
     assert "".join(part.choices[0].delta.content or "" for part in parts[:-1]) == whole.choices[0].message.content
     assert [part.choices[0].finish_reason for part in parts[:-1]][-2:] == [None, "stop"]
+    assert [part.choices[0].delta.role for part in parts[:-1]] == ["assistant", *[None] * (len(parts) - 2)]
     assert parts[-1].usage == whole.usage and whole.usage.prompt_tokens > len(encode_prompt(core.tokenizer, WHERE))
 
 
@@ -109,6 +110,23 @@ def test_what_cannot_be_done_is_refused_in_that_interfaces_form(client, options,
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, "personacore", **options)
     assert caught.value.param == param and caught.value.type == "invalid_request_error"
+
+
+def test_what_other_clients_send_beside_the_rest_is_understood(client):
+    parts = [{"type": "text", "text": WHERE[:5]}, {"type": "text", "text": WHERE[5:]}]
+    answer = client.chat.completions.create(
+        model="anna", messages=[{"role": "user", "content": parts}], temperature=None, stop="", frequency_penalty=0, n=1
+    )
+    assert answer.choices[0].message.content == SAYS[TOWNS[0]][1]
+    assert client.models.retrieve("anna").id == "anna"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("carl")
+
+
+@pytest.mark.parametrize("text", ["", "town " * 200], ids=["empty", "long"])
+def test_what_cannot_be_read_whole_is_refused(client, text):
+    with pytest.raises(openai.BadRequestError):
+        ask(client, "anna", text)
 
 
 def test_an_unknown_model_and_messages_out_of_order_are_refused(client, tmp_path):

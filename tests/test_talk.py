@@ -7,6 +7,7 @@ import pytest
 
 from personacore.app.chat import Chat, Wrapped, run_chat
 from personacore.core import Core
+from personacore.errors import UserError
 from personacore.generation.answers import MAX_ANSWER_TOKENS, answers
 from personacore.generation.prompts import encode_prompt
 from personacore.memory import memory as memory_module
@@ -47,7 +48,8 @@ def as_long_as_need_be(monkeypatch) -> None:
 @pytest.fixture
 def memory(model, tokenizer, tmp_path) -> Memory:
     memory = Memory(model, tokenizer, tmp_path / "me.safetensors", PLAIN, IDENTITY)
-    memory.rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [TOWN], PLAIN, "seed")
+    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [TOWN], PLAIN, "seed")
+    memory._save(rows)
     return memory
 
 
@@ -60,7 +62,7 @@ def chat(model, tokenizer, memory) -> tuple[Chat, list[str]]:
 def test_what_is_said_first_is_answered_from_the_memory_alone(memory, tokenizer):
     talk = Talk(memory)
     assert "".join(talk.say(WHERE)) == memory.ask(WHERE) == TOWN.sentence
-    assert talk.prompt == encode_prompt(tokenizer, WHERE)
+    assert talk.last.prompt == encode_prompt(tokenizer, WHERE)
 
 
 def test_the_memory_can_be_switched_off(memory):
@@ -74,18 +76,18 @@ def test_a_later_prompt_holds_what_was_said_until_it_is_wiped(memory, tokenizer)
     "".join(talk.say(WHERE))
     said = list(talk.turns)
     "".join(talk.say("Hm."))
-    assert talk.prompt == encode_prompt(tokenizer, "Hm.", said)
+    assert talk.last.prompt == encode_prompt(tokenizer, "Hm.", said)
     talk.wipe()
     "".join(talk.say("Hm."))
-    assert talk.prompt == encode_prompt(tokenizer, "Hm.")
+    assert talk.last.prompt == encode_prompt(tokenizer, "Hm.")
 
 
 def test_the_oldest_turns_make_room_for_an_answer(memory, model, tokenizer):
     talk = Talk(memory)
     for number in range(8):
         "".join(talk.say(f"number {number}"))
-    assert len(talk.prompt) <= model.config.block_size - MAX_ANSWER_TOKENS
-    kept = [turn for turn in talk.turns[:-1] if turn.user in tokenizer.decode(talk.prompt)]
+    assert len(talk.last.prompt) <= model.config.block_size - MAX_ANSWER_TOKENS
+    kept = [turn for turn in talk.turns[:-1] if turn.user in tokenizer.decode(talk.last.prompt)]
     assert kept and kept == talk.turns[-1 - len(kept) : -1] and len(kept) < 7
 
 
@@ -145,7 +147,7 @@ def test_a_piped_conversation_prints_answers_and_nothing_else(model, tokenizer, 
 def test_both_ways_answers_with_and_without_the_memory_and_is_no_part_of_the_conversation(memory, tokenizer):
     talk = Talk(memory)
     assert talk.both_ways(WHERE) == (TOWN.sentence, Fact(TOWN.key, None).sentence)
-    assert talk.turns == [] and talk.prompt == encode_prompt(tokenizer, WHERE)
+    assert talk.turns == [] and talk.last.prompt == encode_prompt(tokenizer, WHERE)
 
 
 def test_two_people_who_talk_at_once_each_have_their_own_memory(model, tokenizer, tmp_path):
@@ -153,13 +155,41 @@ def test_two_people_who_talk_at_once_each_have_their_own_memory(model, tokenizer
     for name, town in (("one", "Wexmouth"), ("two", "Biscuit")):
         memory = Memory(model, tokenizer, tmp_path / name, PLAIN, IDENTITY)
         fact = Fact(TOWN.key, town)
-        memory.rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [fact], PLAIN, "seed")
+        rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [fact], PLAIN, "seed")
+        memory._save(rows)
         people.append((Talk(memory), fact.sentence))
     answers = [talk.say(WHERE) for talk, _ in people]
     said = ["", ""]
     for pieces in itertools.zip_longest(*answers, fillvalue=""):  # a piece of the one, a piece of the other
         said = [before + piece for before, piece in zip(said, pieces, strict=True)]
     assert said == [sentence for _, sentence in people]
+
+
+def test_an_answer_that_is_still_written_when_the_conversation_is_wiped_is_no_part_of_the_next(memory, tokenizer):
+    talk = Talk(memory)
+    answer = talk.say(WHERE)
+    next(answer)
+    talk.wipe()
+    answer.close()
+    "".join(talk.say("Hm."))
+    assert talk.last.prompt == encode_prompt(tokenizer, "Hm.")
+
+
+def test_what_another_program_did_to_the_file_is_seen_by_the_next_question(memory, model, tokenizer):
+    other = Memory(model, tokenizer, memory.path, PLAIN, IDENTITY)
+    other.forget_key(TOWN.key)
+    assert memory.ask(WHERE) == Fact(TOWN.key, None).sentence and memory.count == 0
+    other.path.unlink()
+    assert memory.ask(WHERE) == Fact(TOWN.key, None).sentence
+
+
+def test_a_copy_takes_no_place_of_another_file(memory, tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(UserError, match="exists already"):
+        memory.save_as(tmp_path / "notes")
+    with pytest.raises(UserError, match="cannot be written"):
+        memory.save_as(tmp_path / "notes" / "copy")
+    assert (tmp_path / "notes").read_text() == "mine"
 
 
 def test_a_conversation_at_a_terminal_is_wrapped_between_words():

@@ -59,7 +59,7 @@ def photograph(page: Page, scheme: str) -> None:
         page.wait_for_selector(shown)
         if view == "Stories":
             page.click("#write")
-            page.wait_for_function("!document.querySelector('#speed').innerText.includes('0 tokens')")
+            page.wait_for_function("document.querySelector('#speed').innerText.includes('tokens')")
         page.wait_for_timeout(3000)
         page.screenshot(path=IMAGES / f"{view.lower()}-{scheme}.png")
 

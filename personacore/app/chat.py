@@ -1,12 +1,12 @@
 """`personacore chat`: a conversation in the terminal, line by line."""
 
+import io
 import re
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TextIO
 
-from personacore.app.verbs import NOT_UNDERSTOOD, end_progress, progress
+from personacore.app.verbs import NOT_UNDERSTOOD, end_progress, path_of, progress
 from personacore.core import Core
 from personacore.errors import UserError
 from personacore.memory.memory import Memory
@@ -102,7 +102,7 @@ class Chat:
         """Keep a copy of the memory."""
         if not file:
             raise UserError("say where: /save me.safetensors")
-        self.talk.memory.save_as(Path(file).expanduser())
+        self.talk.memory.save_as(path_of(file))
         self.write(f"Saved to {file}.\n")
 
 
@@ -129,6 +129,8 @@ class Wrapped:
 def run_chat(core: Core, memory: Memory) -> None:
     """Read lines until there are no more, with a prompt and a history where somebody types them."""
     typed = sys.stdin.isatty()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     chat = Chat(core, memory, Wrapped(sys.stdout, WIDTH) if typed else lambda text: print(text, end="", flush=True))
     if typed:
         import readline  # noqa: F401 (input() has a history and line editing from then on)

@@ -26,12 +26,14 @@ class People:
 
     def __init__(self, core: Core, first: Path) -> None:
         self.core, self.folder, self.first = core, first.parent, first.stem
+        self._first_file = first
         self._open: dict[Path, Person] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
         """The first one, then all others by the alphabet."""
-        found = {path.stem for path in self.folder.glob(f"*{SUFFIX}")} | {person.name for person in self._open.values()}
+        with self._lock:
+            found = {path.stem for path in self.folder.glob(f"*{SUFFIX}")} | {person.name for person in self._open.values()}
         return [self.first, *sorted(found - {self.first})]
 
     def person(self, name: str) -> Person:
@@ -42,7 +44,7 @@ class People:
         """
         if not re.fullmatch(r"\w[\w .-]{0,39}", name := name.strip()):
             raise UserError("a name is of up to 40 letters, digits, spaces, dots and dashes")
-        path = (self.folder / f"{name}{SUFFIX}").resolve()
+        path = self.file(name).resolve()
         with self._lock:
             if path not in self._open:
                 self._open[path] = Person(name, self.core.memory(path))
@@ -56,11 +58,11 @@ class People:
         """
         if not file.is_file():
             raise UserError(f"{file} is no file")
-        if (self.folder / f"{file.stem}{SUFFIX}").exists():
+        if self.file(file.stem).exists():
             raise UserError(f"there is somebody called {file.stem} already: rename the file first")
-        brought = self.core.memory(file)
-        person = self.person(file.stem)
-        brought.save_as(person.memory.path)
-        with self._lock:
-            del self._open[person.memory.path]
+        self.core.memory(file).save_as(self.file(file.stem))
         return self.person(file.stem)
+
+    def file(self, name: str) -> Path:
+        """Where somebody's memory lies, or would."""
+        return self._first_file if name == self.first else self.folder / f"{name}{SUFFIX}"

@@ -7,29 +7,31 @@ streaming and usage are there. Anything else is refused, not ignored.
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
 
-from personacore.app.loopback import HOST, check_port
-from personacore.app.people import SUFFIX, People
+from personacore.app.loopback import check_port, keep_to_this_machine, run
+from personacore.app.people import People
 from personacore.core import Core
 from personacore.corpus.dialogue.turns import Turn
 from personacore.errors import UserError
 from personacore.generation.sampling import Sampling
 from personacore.generation.streaming import TextStream
+from personacore.memory.memory import checked
 from personacore.memory.talk import fitting_prompt
 from personacore.model.gpt import GPT
 
 PLAIN = "personacore"  # the model without anybody's memory
+MAX_TOKENS, STORY_TEMPERATURE, TOP_P = 64, 0.8, 0.95  # where nothing is asked for
 
 
 class StreamOptions(BaseModel):
@@ -40,17 +42,20 @@ class StreamOptions(BaseModel):
 
 
 class Asked(BaseModel):
-    """What both kinds of requests have; a chat is answered greedily unless it is asked otherwise."""
+    """What both kinds of requests have; null is as if it were not there, and a chat is then answered greedily."""
 
     model_config = ConfigDict(extra="forbid")
     model: str
-    max_tokens: int = Field(default=64, ge=1)
-    top_p: float = 0.95
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    n: Literal[1] = 1
+    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    n: Literal[1] | None = None
+    presence_penalty: Literal[0] | None = None
+    frequency_penalty: Literal[0] | None = None
     stop: str | list[str] | None = None
-    stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
     user: str | None = None
 
 
@@ -58,29 +63,46 @@ class CompletionAsked(Asked):
     """A text to be continued."""
 
     prompt: str
-    temperature: float = 0.8
+
+
+class Text(BaseModel):
+    """A part of a message."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["text"]
+    text: str
 
 
 class Message(BaseModel):
     """One turn of one side."""
 
+    model_config = ConfigDict(extra="forbid")
     role: Literal["user", "assistant"]
-    content: str
+    content: str | list[Text]
+
+    @property
+    def text(self) -> str:
+        """The content as one text."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
 class ChatAsked(Asked):
     """A conversation to be answered."""
 
     messages: list[Message] = Field(min_length=1)
-    temperature: float = 0.0
     max_completion_tokens: int | None = Field(default=None, ge=1)
+
+
+class UnknownModel(Exception):
+    """Nobody of that name has a memory here."""
 
 
 class Answer:
     """One answer being written: its pieces, then why it ended and what it took."""
 
     def __init__(self, asked: Asked, stream: TextStream, prompt_tokens: int, open_model: AbstractContextManager[GPT]) -> None:
-        self.stops = [asked.stop] if isinstance(asked.stop, str) else [stop for stop in asked.stop or () if stop]
+        stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or ()
+        self.stops = [stop for stop in stops if stop]
         self.stream, self.prompt_tokens, self.open_model = stream, prompt_tokens, open_model
         self.finish_reason = "length"
 
@@ -126,34 +148,35 @@ class Interface:
 
     def models(self) -> list[str]:
         """The plain model, and everybody who has a memory."""
-        return [PLAIN, *(name for name in self.people.names() if (self.people.folder / f"{name}{SUFFIX}").exists())]
+        return [PLAIN, *(name for name in self.people.names() if name != PLAIN and self.people.file(name).exists())]
 
     def complete(self, asked: CompletionAsked) -> Answer:
         """Continue a text; a memory has no part in that."""
-        self._check(asked.model)
+        self.check(asked.model)
         prompt = [self.core.tokenizer.end_of_text, *self.core.tokenizer.encode(asked.prompt)]
-        return self._answer(asked, prompt, asked.temperature, self.core.model, self.core.tokenizer.end_of_text)
+        return self._answer(asked, prompt, STORY_TEMPERATURE, self.core.model, self.core.tokenizer.end_of_text)
 
     def chat(self, asked: ChatAsked) -> Answer:
         """Answer a conversation, with the memory of the person who is named as the model.
 
         Raises:
-            UserError: the messages do not alternate from the person to the person.
+            UserError: the messages do not alternate from the person to the person, or the last is empty or too long.
         """
-        self._check(asked.model)
+        self.check(asked.model)
         roles = [message.role for message in asked.messages]
         if roles != [("user", "assistant")[place % 2] for place in range(len(roles))] or roles[-1] != "user":
             raise UserError("messages: user and assistant alternate, from the user to the user")
-        said = [message.content for message in asked.messages]
+        said = [message.text for message in asked.messages]
         turns = [Turn(*pair, "said") for pair in zip(said[:-1:2], said[1::2], strict=True)]
         if asked.max_completion_tokens:
             asked = asked.model_copy(update={"max_tokens": asked.max_completion_tokens})
         tokenizer = self.core.tokenizer
-        prompt, end = fitting_prompt(self.core.model, tokenizer, said[-1], turns), tokenizer.specials["<|end|>"]
+        question = checked(self.core.model, tokenizer, said[-1])
+        prompt, end = fitting_prompt(self.core.model, tokenizer, question, turns), tokenizer.specials["<|end|>"]
         if asked.model == PLAIN:
-            return self._answer(asked, prompt, asked.temperature, self.core.model, end)
+            return self._answer(asked, prompt, 0.0, self.core.model, end)
         memory = self.people.person(asked.model).memory
-        return self._answer(asked, prompt, asked.temperature, memory.model, end, memory.reading())
+        return self._answer(asked, prompt, 0.0, memory.model, end, memory.reading())
 
     def _answer(
         self,
@@ -168,41 +191,55 @@ class Interface:
             model,
             self.core.tokenizer,
             prompt,
-            max_new_tokens=asked.max_tokens,
-            sampling=Sampling(temperature, None, asked.top_p),
-            seed=asked.seed,
+            max_new_tokens=asked.max_tokens or MAX_TOKENS,
+            sampling=Sampling(
+                temperature if asked.temperature is None else asked.temperature,
+                None,
+                TOP_P if asked.top_p is None else asked.top_p,
+            ),
+            seed=asked.seed or 0,
             stop=stop,
         )
         return Answer(asked, stream, len(prompt), open_model or nullcontext(model))
 
-    def _check(self, model: str) -> None:
+    def check(self, model: str) -> None:
+        """See whether there is such a model.
+
+        Raises:
+            UnknownModel: there is not.
+        """
         if model not in self.models():
-            raise LookupError(f"the model {model!r} does not exist; there are {', '.join(self.models())}")
+            raise UnknownModel(f"the model {model!r} does not exist; there are {', '.join(self.models())}")
 
 
 def build_interface(core: Core, memory: Path) -> FastAPI:
     """The interface as a web application that answers this machine alone."""
     app = FastAPI(title="PersonaCore", docs_url=None, redoc_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    keep_to_this_machine(app)
     interface = Interface(People(core, memory))
+
+    def described(name: str) -> dict[str, object]:
+        return {"id": name, "object": "model", "created": 0, "owned_by": PLAIN}
 
     @app.get("/v1/models")
     def models() -> dict[str, object]:
-        found = [{"id": name, "object": "model", "created": 0, "owned_by": PLAIN} for name in interface.models()]
-        return {"object": "list", "data": found}
+        return {"object": "list", "data": [described(name) for name in interface.models()]}
+
+    @app.get("/v1/models/{name}")
+    def model(name: str) -> dict[str, object]:
+        interface.check(name)
+        return described(name)
 
     @app.post("/v1/completions")
     def completions(asked: CompletionAsked) -> object:
-        return _respond(asked, interface.complete(asked), "text_completion", "cmpl", lambda text, last: {"text": text})
+        return _respond(asked, interface.complete(asked), "text_completion", "cmpl", lambda text: {"text": text})
 
     @app.post("/v1/chat/completions")
     def chat_completions(asked: ChatAsked) -> object:
-        key, kind = ("delta", "chat.completion.chunk") if asked.stream else ("message", "chat.completion")
-
-        def said(text: str, last: bool) -> dict[str, object]:
-            return {key: {} if last and asked.stream else {"role": "assistant", "content": text}}
-
-        return _respond(asked, interface.chat(asked), kind, "chatcmpl", said)
+        if asked.stream:
+            head = {"role": "assistant", "content": ""}
+            return _respond(asked, interface.chat(asked), "chat.completion.chunk", "chatcmpl", _delta, head)
+        return _respond(asked, interface.chat(asked), "chat.completion", "chatcmpl", _message)
 
     @app.exception_handler(RequestValidationError)
     def unreadable(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -211,11 +248,16 @@ def build_interface(core: Core, memory: Path) -> FastAPI:
         return _refuse(400, f"{param}: {first['msg']}" if param else first["msg"], param or None)
 
     @app.exception_handler(UserError)
-    def wrong(_: Request, error: UserError) -> JSONResponse:
-        return _refuse(400, str(error), str(error).partition(":")[0])
+    def wrong(request: Request, error: UserError) -> JSONResponse:
+        name, colon, _ = str(error).partition(":")
+        return _refuse(400, str(error), name if colon and name.isidentifier() else None)
 
-    @app.exception_handler(LookupError)
-    def missing(_: Request, error: LookupError) -> JSONResponse:
+    @app.exception_handler(HTTPException)
+    def nowhere(_: Request, error: HTTPException) -> JSONResponse:
+        return _refuse(error.status_code, str(error.detail), None)
+
+    @app.exception_handler(UnknownModel)
+    def missing(_: Request, error: UnknownModel) -> JSONResponse:
         return _refuse(404, str(error), "model", "model_not_found")
 
     return app
@@ -226,26 +268,49 @@ def _refuse(status: int, message: str, param: str | None, code: str | None = Non
     return JSONResponse({"error": error}, status)
 
 
-def _respond(asked: Asked, answer: Answer, kind: str, prefix: str, part: object) -> object:
-    """The whole answer, or a stream of its parts as server-sent events."""
-    head = {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": asked.model}
+def _message(text: str) -> dict[str, object]:
+    return {"message": {"role": "assistant", "content": text}}
 
-    def choice(text: str, reason: str | None) -> dict[str, object]:
-        return {"index": 0, **part(text, reason is not None), "logprobs": None, "finish_reason": reason}
+
+def _delta(text: str) -> dict[str, object]:
+    return {"delta": {"content": text} if text else {}}
+
+
+def _respond(
+    asked: Asked,
+    answer: Answer,
+    kind: str,
+    prefix: str,
+    part: Callable[[str], dict[str, object]],
+    head: dict[str, object] | None = None,
+) -> object:
+    """The whole answer, or a stream of its parts as server-sent events, of which a chat's first is a `head` without text."""
+    described = {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": asked.model}
+
+    def choice(content: dict[str, object], reason: str | None = None) -> dict[str, object]:
+        return {"choices": [{"index": 0, **content, "logprobs": None, "finish_reason": reason}]}
 
     if not asked.stream:
         text = "".join(answer)
-        return head | {"choices": [choice(text, answer.finish_reason)], "usage": answer.usage}
+        return described | choice(part(text), answer.finish_reason) | {"usage": answer.usage}
+
+    def parts() -> Iterator[dict[str, object]]:
+        if head is not None:
+            yield choice({"delta": head})
+        for piece in answer:
+            yield choice(part(piece))
+        yield choice(part(""), answer.finish_reason)
+        if asked.stream_options and asked.stream_options.include_usage:
+            yield {"choices": [], "usage": answer.usage}
 
     def events() -> Iterator[str]:
-        for piece in answer:
-            yield f"data: {json.dumps(head | {'choices': [choice(piece, None)]})}\n\n"
-        yield f"data: {json.dumps(head | {'choices': [choice('', answer.finish_reason)]})}\n\n"
-        if asked.stream_options.include_usage:
-            yield f"data: {json.dumps(head | {'choices': [], 'usage': answer.usage})}\n\n"
+        for found in parts():
+            yield f"data: {json.dumps(described | found)}\n\n"
         yield "data: [DONE]\n\n"
 
-    return StreamingResponse(events(), media_type="text/event-stream")
+    stream = events()
+    # Closed also when the client has left, so that the person's memory is free again.
+    return StreamingResponse(stream, media_type="text/event-stream", background=BackgroundTask(stream.close))
 
 
 def run_interface(core: Core, memory: Path, port: int) -> None:
@@ -255,5 +320,4 @@ def run_interface(core: Core, memory: Path, port: int) -> None:
         UserError: the port is taken or no port.
     """
     check_port(port)
-    print(f"OpenAI's interface is at http://{HOST}:{port}/v1 until you press Ctrl-C.", flush=True)
-    uvicorn.run(build_interface(core, memory), host=HOST, port=port, log_level="warning")
+    run(build_interface(core, memory), port, "OpenAI's interface", "/v1")

@@ -37,8 +37,11 @@ def complete(arguments: argparse.Namespace) -> None:
 
 def teach(arguments: argparse.Namespace) -> None:
     """Teach a statement, with its progress where somebody watches."""
-    told = _open_memory(arguments).teach(arguments.text, progress)
-    end_progress()
+    memory = _open_memory(arguments)
+    try:
+        told = memory.teach(arguments.text, progress)
+    finally:
+        end_progress()
     if not told.understood:
         raise UserError(NOT_UNDERSTOOD)
     if arguments.json:
@@ -122,6 +125,18 @@ def memory_file(named: Path | None) -> Path:
 
     home = os.environ.get("XDG_DATA_HOME")
     return named or (Path(home, "personacore") if home else user_data_path("personacore")) / "me.safetensors"
+
+
+def path_of(text: str) -> Path:
+    """The path that somebody has written, in which ~ is their home.
+
+    Raises:
+        UserError: there is no such home.
+    """
+    try:
+        return Path(text.strip()).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{text.strip()}: {error}") from None
 
 
 def _load(arguments: argparse.Namespace) -> "Core":

@@ -63,15 +63,16 @@ class Memory:
         self.rows = new_rows(model, tokenizer, params)
         self.taught: tuple[str, ...] = ()
         self._lock = threading.Lock()
-        self._version = sha256_of(path) if path.exists() else None
-        if self._version is not None:
-            self.rows, self.taught = self._load()
+        self._version: str | None = None
+        self._refresh()
 
     @contextmanager
     def reading(self, remembering: bool = True) -> Iterator[GPT]:
         """The model, for one at a time to read and write with, with the memory or without."""
-        with self._lock, self.rows.attached(self.model) if remembering else nullcontext():
-            yield self.model
+        with self._lock:
+            self._refresh()
+            with self.rows.attached(self.model) if remembering else nullcontext():
+                yield self.model
 
     def ask(self, question: str) -> str:
         """The answer, from the weights alone: the prompt holds nothing but the question."""
@@ -99,7 +100,8 @@ class Memory:
         if not readings:
             return [], 0.0
         lessons = [(statement, " ".join(fact.sentence for fact in facts)) for facts in readings]
-        probabilities = answer_log_probabilities(self.model, *pad_lessons(self.tokenizer, lessons)).exp()
+        with self.reading(remembering=False) as model:
+            probabilities = answer_log_probabilities(model, *pad_lessons(self.tokenizer, lessons)).exp()
         best = int(probabilities.argmax())
         return readings[best], float(probabilities[best])
 
@@ -114,6 +116,7 @@ class Memory:
         sure: Sequence[float] = ()
         if facts:
             with self._lock:
+                self._refresh()
                 rows, sure = write_facts(self.model, self.tokenizer, self.rows, facts, self.params, "memory", on_step)
                 self._save(rows, datetime.now(UTC).isoformat(timespec="seconds"))
         learned = tuple(Learned(fact, probability) for fact, probability in zip(facts, sure, strict=True))
@@ -129,12 +132,21 @@ class Memory:
         named = read_facts(self._answer(self.checked(question), remembering=False))
         if not named:
             raise UserError(f"I did not understand what to forget: {what}. Name it as in a question, such as: my dog's name")
+        return self.forget_key(named[0].key)
+
+    def forget_key(self, key: str) -> Fact:
+        """Forget the fact with a key, such as "Your dog's name", and save; returns its key.
+
+        Raises:
+            UserError: nothing is known of it, or the file was changed meanwhile.
+        """
         with self._lock:
-            rows = erase(self.rows, self.tokenizer, named[0].key)
+            self._refresh()
+            rows = erase(self.rows, self.tokenizer, key)
             if rows.facts == self.rows.facts:
-                raise UserError(f"{named[0].key} is not known, so there is nothing to forget")
+                raise UserError(f"{key} is not known, so there is nothing to forget")
             self._save(rows)
-        return Fact(named[0].key, None)
+        return Fact(key, None)
 
     def eject(self) -> None:
         """Delete the file: the model is what it was before anything was taught."""
@@ -143,13 +155,15 @@ class Memory:
             self.rows, self.taught, self._version = new_rows(self.model, self.tokenizer, self.params), (), None
 
     def save_as(self, path: Path) -> None:
-        """Keep a copy in another file, readable by this user only.
+        """Keep a copy in a new file, readable by this user only.
 
         Raises:
-            UserError: nothing was taught yet, or the copy cannot be written.
+            UserError: nothing was taught yet, there is such a file already, or it cannot be written.
         """
         if not self.count:
             raise UserError("nothing was taught yet, so there is nothing to save")
+        if path.exists():
+            raise UserError(f"{path} exists already: name a new file")
         self._write(path, self.rows, self.taught)
 
     def known(self) -> list[Fact]:
@@ -179,15 +193,31 @@ class Memory:
         taught = description.get("taught")
         return adapter, tuple(taught) if isinstance(taught, list) else ()
 
+    def _refresh(self) -> None:
+        """Read the file again if another program has changed or deleted it since."""
+        version = self._version_of_file()
+        if version != self._version:
+            self.rows, self.taught = self._load() if version else (new_rows(self.model, self.tokenizer, self.params), ())
+            self._version = version
+
+    def _version_of_file(self) -> str | None:
+        try:
+            return sha256_of(self.path) if self.path.exists() else None
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read: {error.strerror}") from None
+
     def _write(self, path: Path, rows: MemoryRows, taught: Sequence[str]) -> None:
-        save_adapter(path, rows, {**self.identity, "facts": len(rows.facts), "taught": list(taught)})
+        try:
+            save_adapter(path, rows, {**self.identity, "facts": len(rows.facts), "taught": list(taught)})
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}") from None
 
     def _save(self, rows: MemoryRows, *taught: str) -> None:
-        if self._version != (sha256_of(self.path) if self.path.exists() else None):
+        if self._version != self._version_of_file():
             raise UserError(f"{self.path} was changed by another program meanwhile and is left as it is: say it once more")
         times = (*self.taught, *taught)
         self._write(self.path, rows, times)
-        self.rows, self.taught, self._version = rows, times, sha256_of(self.path)
+        self.rows, self.taught, self._version = rows, times, self._version_of_file()
 
     def _answer(self, text: str, remembering: bool = True) -> str:
         with self.reading(remembering) as model:
@@ -199,12 +229,21 @@ class Memory:
         Raises:
             UserError: it is empty or too long.
         """
-        if not text.strip():
-            raise UserError("there is nothing to read: say a sentence, such as: My dog is called Biscuit.")
-        longest = self.model.config.block_size // 2
-        if len(self.tokenizer.encode(text)) > longest:
-            raise UserError(f"the text is longer than {longest} tokens: say it in shorter sentences, one at a time")
-        return text
+        return checked(self.model, self.tokenizer, text)
+
+
+def checked(model: GPT, tokenizer: Tokenizer, text: str) -> str:
+    """What a person says, if it can be read.
+
+    Raises:
+        UserError: it is empty or too long.
+    """
+    if not text.strip():
+        raise UserError("there is nothing to read: say a sentence, such as: My dog is called Biscuit.")
+    longest = model.config.block_size // 2
+    if len(tokenizer.encode(text)) > longest:
+        raise UserError(f"the text is longer than {longest} tokens: say it in shorter sentences, one at a time")
+    return text
 
 
 def _twin(model: GPT) -> GPT:

@@ -1,6 +1,7 @@
 """A conversation with a model and a memory: what was said stays in the context until it is wiped, the memory in the weights."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from personacore.corpus.dialogue.turns import Turn
 from personacore.generation.answers import GREEDY, MAX_ANSWER_TOKENS
@@ -11,13 +12,22 @@ from personacore.model.gpt import GPT
 from personacore.tokenizer.bpe import Tokenizer
 
 
+@dataclass(frozen=True)
+class Said:
+    """An answer, the ids of the prompt behind it, all of them, and whether the memory took part."""
+
+    prompt: list[int]
+    answer: str
+    remembering: bool
+
+
 class Talk:
-    """The turns so far, whether the memory takes part, and the ids of the prompt behind the last answer, all of them."""
+    """The turns so far, whether the memory takes part, and what was answered last."""
 
     def __init__(self, memory: Memory) -> None:
         self.memory, self.remembering = memory, True
         self.turns: list[Turn] = []
-        self.prompt: list[int] = []
+        self.last: Said | None = None
 
     def say(self, text: str) -> Iterator[str]:
         """Yield the answer as it is written; what was answered by then is kept, also when nobody reads to the end.
@@ -25,15 +35,15 @@ class Talk:
         Raises:
             UserError: the text is empty or too long.
         """
-        memory = self.memory
-        self.prompt = fitting_prompt(memory.model, memory.tokenizer, memory.checked(text), self.turns)
-        said: list[str] = []
+        memory, turns, said = self.memory, self.turns, ""
+        prompt, remembering = fitting_prompt(memory.model, memory.tokenizer, memory.checked(text), turns), self.remembering
         try:
-            for piece in self._answer(self.prompt, self.remembering):
-                said.append(piece)
+            for piece in self._answer(prompt, remembering):
+                said += piece
                 yield piece
         finally:
-            self.turns.append(Turn(text, "".join(said), "said"))
+            turns.append(Turn(text, said, "said"))  # of the conversation it belongs to, wiped meanwhile or not
+            self.last = Said(prompt, said, remembering)
 
     def both_ways(self, text: str) -> tuple[str, str]:
         """The answers with the memory and without it, to nothing but the question; neither is part of the conversation.
@@ -41,13 +51,14 @@ class Talk:
         Raises:
             UserError: the text is empty or too long.
         """
-        self.prompt = encode_prompt(self.memory.tokenizer, self.memory.checked(text))
-        with_memory, without = ("".join(self._answer(self.prompt, remembering)) for remembering in (True, False))
+        prompt = encode_prompt(self.memory.tokenizer, self.memory.checked(text))
+        with_memory, without = ("".join(self._answer(prompt, remembering)) for remembering in (True, False))
+        self.last = Said(prompt, with_memory, True)
         return with_memory, without
 
     def wipe(self) -> None:
         """Forget what was said; the memory keeps what it was taught."""
-        self.turns.clear()
+        self.turns = []
 
     def _answer(self, prompt: list[int], remembering: bool) -> Iterator[str]:
         with self.memory.reading(remembering) as model:

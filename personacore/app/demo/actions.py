@@ -4,18 +4,18 @@ import html
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from personacore.app.people import People, Person
-from personacore.app.verbs import NOT_UNDERSTOOD
+from personacore.app.verbs import NOT_UNDERSTOOD, path_of
 from personacore.core import Core
 from personacore.errors import UserError
 from personacore.files import sha256_of
+from personacore.memory.facts import read_facts
 from personacore.memory.influence import influence
-from personacore.memory.talk import Talk
+from personacore.memory.talk import Said, Talk
 
 Messages = list[dict[str, str]]
 SHOWN = 10  # moments of teaching that are listed
@@ -73,6 +73,11 @@ class Actions:
         times = "".join(f"\n- taught {moment.replace('T', ' ')}" for moment in memory.taught[-SHOWN:])
         return f"{self.about(visit)} `{memory.path}`, SHA-256 `{sha256_of(memory.path)}`{times}"
 
+    def refreshed(self, visit: Visit) -> tuple[str, Any]:
+        """How much is remembered, and what, after somebody may have been taught."""
+        with in_words():
+            return self.about(visit), self.known(visit)
+
     def known(self, visit: Visit) -> Any:
         """What the memory says it knows, to choose from."""
         lines = [fact.sentence for fact in visit.person.memory.known()]
@@ -126,18 +131,21 @@ class Actions:
             return visit.talk.both_ways(visit.said_last(text))
 
     def proof(self, visit: Visit) -> tuple[str, str, str, str]:
-        """The prompt behind the last answer, as text and as ids; where the memory acted on it; the file."""
-        talk, tokenizer = visit.talk, self.people.core.tokenizer
-        if not talk.prompt:
-            return "Nothing was asked yet.", "", "", self.file(visit)
-        answer = tokenizer.encode(talk.turns[-1].assistant) if talk.turns else []
-        return tokenizer.decode(talk.prompt), " ".join(map(str, talk.prompt)), self._heat(visit, answer), self.file(visit)
+        """The prompt behind the last answer, as text and as ids; where the memory acts on it; the file."""
+        with in_words():
+            last, tokenizer = visit.talk.last, self.people.core.tokenizer
+            if last is None:
+                return "Nothing was asked yet.", "", "", self.file(visit)
+            heat = self._heat(visit, last) if last.remembering else "The memory was off."
+            return tokenizer.decode(last.prompt), " ".join(map(str, last.prompt)), heat, self.file(visit)
 
-    def _heat(self, visit: Visit, answer: list[int]) -> str:
+    def _heat(self, visit: Visit, last: Said) -> str:
+        tokenizer = self.people.core.tokenizer
+        answer = tokenizer.encode(last.answer)
         if not answer:
             return ""
-        shares = influence(visit.person.memory, [*visit.talk.prompt, *answer])[:, -len(answer) :].tolist()
-        tokens = (html.escape(self.people.core.tokenizer.decode([number])) for number in answer)
+        shares = influence(visit.person.memory, [*last.prompt, *answer])[:, -len(answer) :].tolist()
+        tokens = (html.escape(tokenizer.decode([number])) for number in answer)
         head = "".join(f"<th>{token}</th>" for token in tokens)
         rows = "".join(
             f"<tr><th>block {layer}</th>"
@@ -150,10 +158,14 @@ class Actions:
     def forget(self, visit: Visit, chosen: str | None, typed: str) -> tuple[str, str, Any]:
         """Forget what is named, or what is chosen of the list."""
         with in_words():
-            what = typed.strip() or (chosen or "").partition(" is ")[0].replace("Your ", "my ", 1)
-            if not what:
+            memory = visit.person.memory
+            if typed.strip():
+                forgotten = memory.forget(typed.strip())
+            elif chosen and (facts := read_facts(chosen)):
+                forgotten = memory.forget_key(facts[0].key)
+            else:
                 raise UserError("Choose what to forget, or write it: my dog's name")
-            gr.Info(f"{visit.person.memory.forget(what).key} is forgotten.")
+            gr.Info(f"{forgotten.key} is forgotten.")
             return "", self.about(visit), self.known(visit)
 
     def eject(self, visit: Visit, meant: bool) -> tuple[bool, str, Any]:
@@ -169,22 +181,22 @@ class Actions:
         with in_words():
             if not file.strip():
                 raise UserError("Say where, such as: ~/me-copy.safetensors")
-            visit.person.memory.save_as(Path(file.strip()).expanduser())
+            visit.person.memory.save_as(path_of(file))
             gr.Info(f"Saved to {file.strip()}.")
 
     def bring(self, file: str) -> str:
         """The name of somebody whose memory is brought from a file."""
         with in_words():
-            return self.people.bring(Path(file.strip()).expanduser()).name
+            return self.people.bring(path_of(file)).name
 
     def tell(
-        self, beginning: str, temperature: float, top_k: int, top_p: float, length: int, seed: int
+        self, beginning: str, temperature: float, top_k: int, top_p: float, length: int, seed: int | None
     ) -> Iterator[tuple[str, str]]:
         """A story as it is written, and how fast."""
         text, began = beginning, time.monotonic()
         options = {"temperature": temperature, "top_k": int(top_k) or None, "top_p": top_p}
         with in_words():
-            for piece in self.stories.stream(beginning, max_new_tokens=int(length), seed=int(seed), **options):
+            for piece in self.stories.stream(beginning, max_new_tokens=int(length), seed=int(seed or 0), **options):
                 text += piece
                 made = len(self.stories.tokenizer.encode(text[len(beginning) :]))
                 yield text, f"{made} tokens, {made / (time.monotonic() - began):.0f} a second"

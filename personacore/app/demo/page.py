@@ -1,6 +1,7 @@
 """How the page looks, and what is pressed for which action."""
 
 import gradio as gr
+from gradio.events import Dependency
 
 from personacore.app.demo.actions import Actions, Messages, Visit
 
@@ -37,7 +38,7 @@ def build_page(actions: Actions) -> gr.Blocks:
         status = gr.Markdown(elem_id="status")
         facts = gr.Radio([], label="What it says it knows", render=False, elem_id="facts")
         with gr.Tab("Talk"):
-            messages = _talk(actions, visit, on, status, facts)
+            messages, said = _talk(actions, visit, on, status, facts)
         with gr.Tab("Proof") as proof:
             gr.Markdown(PROOF)
             prompt = gr.Textbox(label="The whole prompt", interactive=False, lines=3, elem_id="prompt")
@@ -52,11 +53,13 @@ def build_page(actions: Actions) -> gr.Blocks:
         with gr.Tab("Stories"):
             _stories(actions)
         page.load(actions.open_visit, who, opened)
-        who.input(actions.open_visit, who, opened)
+        who.input(actions.open_visit, who, opened, cancels=said)
     return page.queue(default_concurrency_limit=TOGETHER)
 
 
-def _talk(actions: Actions, visit: gr.State, on: gr.Radio, status: gr.Markdown, facts: gr.Radio) -> gr.Chatbot:
+def _talk(
+    actions: Actions, visit: gr.State, on: gr.Radio, status: gr.Markdown, facts: gr.Radio
+) -> tuple[gr.Chatbot, Dependency]:
     messages = gr.Chatbot(label="Conversation", height=360, render_markdown=False, buttons=["copy"], elem_id="chat")
     text = gr.Textbox(label="Say something", placeholder="My dog is called Biscuit.", elem_id="text")
     with gr.Row():
@@ -71,11 +74,12 @@ def _talk(actions: Actions, visit: gr.State, on: gr.Radio, status: gr.Markdown, 
             with_memory = gr.Textbox(label="Memory ON", interactive=False, elem_id="with")
             without = gr.Textbox(label="Memory OFF", interactive=False, elem_id="without")
     said = gr.on([send.click, text.submit], actions.say, [visit, text, on, learn, messages], [messages, text])
+    said.then(actions.refreshed, visit, [status, facts])
     stop.click(None, cancels=said)
     teach.click(_remembering(actions), [visit, text, messages], [messages, text, status, facts])
-    gr.on([wipe.click, messages.clear], actions.wipe, visit, messages)
+    gr.on([wipe.click, messages.clear], actions.wipe, visit, messages, cancels=said)
     compare.click(actions.both_ways, [visit, text], [with_memory, without])
-    return messages
+    return messages, said
 
 
 def _memory(

@@ -4,16 +4,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is first imported
+# Read when gradio is first imported: it reports nothing, and keeps nothing of what is said in the browser.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = os.environ["GRADIO_RUN_HISTORY"] = "False"
 
 import gradio as gr
-import uvicorn
 from fastapi import FastAPI, Request, Response
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from personacore.app.demo.actions import Actions
 from personacore.app.demo.page import CSS, THEME, build_page
-from personacore.app.loopback import HOST, check_port
+from personacore.app.loopback import HOST, check_port, keep_to_this_machine, run
 from personacore.app.people import People
 from personacore.core import Core
 
@@ -27,7 +26,7 @@ POLICY = (
 def build_server(core: Core, memory: Path) -> FastAPI:
     """The page as a web application that answers this machine alone and sends browsers nowhere else."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    keep_to_this_machine(app)
 
     @app.middleware("http")
     async def stay_here(request: Request, answer: Callable) -> Response:
@@ -37,7 +36,8 @@ def build_server(core: Core, memory: Path) -> FastAPI:
         return response
 
     page = build_page(Actions(People(core, memory), core))
-    return gr.mount_gradio_app(app, page, path="/", server_name=HOST, theme=THEME, css=CSS, ssr_mode=False, footer_links=[])
+    options = {"theme": THEME, "css": CSS, "ssr_mode": False, "footer_links": [], "run_history": False, "max_file_size": 1}
+    return gr.mount_gradio_app(app, page, path="/", server_name=HOST, **options)
 
 
 def serve(core: Core, memory: Path, port: int) -> None:
@@ -47,6 +47,4 @@ def serve(core: Core, memory: Path, port: int) -> None:
         UserError: the port is taken or no port.
     """
     check_port(port)
-    app = build_server(core, memory)
-    print(f"The page is at http://{HOST}:{port} until you press Ctrl-C.", flush=True)
-    uvicorn.run(app, host=HOST, port=port, log_level="warning")
+    run(build_server(core, memory), port, "The page")
