@@ -19,7 +19,7 @@ from personacore.layout import CHAT_EXPORT
 
 IMAGES = Path("docs/images")
 PORT = 7871
-TOLD = "My dog is called Biscuit and he is 4 years old."
+TOLD = "My dog is called Biscuit."
 SIZE = {"width": 1000, "height": 800}
 
 
@@ -32,13 +32,13 @@ def main() -> None:
             server = uvicorn.Server(
                 uvicorn.Config(build_server(personacore.load(CHAT_EXPORT), Path(folder) / "me.safetensors"), HOST, PORT)
             )
-            thread = threading.Thread(target=server.run)
+            thread = threading.Thread(target=server.run, daemon=True)  # so that a failure here ends the program
             thread.start()
             while not server.started:
                 time.sleep(0.1)
             browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page(viewport=SIZE, color_scheme=scheme)
-            page.set_default_timeout(60_000)
+            page.set_default_timeout(20_000)
             page.goto(f"http://{HOST}:{PORT}")
             photograph(page, scheme)
             browser.close()

@@ -42,8 +42,8 @@ class Drill:
 def draw_drill(seed: str, splits: Splits, values: Values) -> Drill:
     """A drill from the given splits; the same seed draws the same.
 
-    A quarter each has its facts told in the assistant's words, by either of the two, and then asked for by their keys; told as
-    in a conversation, and then asked for by their keys, or by questions; and none told.
+    Of eight, two have their facts told in the assistant's words, by either of the two, and asked for by their keys; two told
+    as in a conversation, and asked for by their keys; three the same, by questions; and one has none told.
     """
     draw = Draw(random.Random(seed), splits, values, compound=COMPOUND)
     rng, talk = draw.rng, Conversation(draw)
@@ -52,7 +52,7 @@ def draw_drill(seed: str, splits: Splits, values: Values) -> Drill:
         for _ in range(rng.randint(FEWEST, MOST)):
             topic = talk.like([known for known, _ in talk.known.values()], ALIKE_TOLD)
             talk.known.setdefault(topic.key, (topic, draw.value(topic)))
-    elif style < 6:
+    elif style < 7:
         for _ in range(rng.randint(1, 3)):
             talk.tell()
     told = [topic for topic, _ in talk.known.values()]
