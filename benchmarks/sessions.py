@@ -38,7 +38,7 @@ from personacore.memory.write import new_rows, write_facts
 from personacore.model.adapter import Adapter
 from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
-from personacore.params import MemoryParams, TeachParams, load_params
+from personacore.params import MemoryParams, SleepParams, load_params
 from personacore.tokenizer.bpe import Tokenizer
 
 METRICS = Path("metrics/session_ways.json")
@@ -91,7 +91,7 @@ def reading_out(
     tokenizer: Tokenizer,
     facts: Sequence[Fact],
     generic: Tensor,
-    params: TeachParams,
+    params: SleepParams,
     confidence: float,
 ) -> LoRA:
     """One session for each fact, in which nothing is at hand but the adapter that the session before has left.
@@ -113,7 +113,7 @@ def reading_out(
 
 
 def in_turn(
-    model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic: Tensor, params: TeachParams, on: bool
+    model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic: Tensor, params: SleepParams, on: bool
 ) -> Iterator[LoRA]:
     """The adapter of each fact, which goes `on` from the one before or begins anew."""
     lora: LoRA | None = None
@@ -128,7 +128,7 @@ def written(
     way: str, model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic: Tensor, memory: MemoryParams
 ) -> Adapter:
     """The memory that is left after all sessions."""
-    params = memory.teach
+    params = memory.sleep
     match way:
         case "rows":
             rows = new_rows(model, tokenizer, memory.rows)

@@ -40,7 +40,7 @@ def main() -> None:
     """Teach in each way, print a line each, and keep the table."""
     names = sys.argv[1:] or list(VARIANTS)
     model, tokenizer = load_slim(CHAT_EXPORT)
-    params = load_params().memory.teach
+    params = load_params().memory.sleep
     generic = generic_rows(read_conversations(PRETRAIN), tokenizer, model.config.block_size)
     people = draw_people(PEOPLE, FACTS, "calibration", "teaching", Values())
     talks, table = read_conversations(CALIBRATION)[:TALKS], {}

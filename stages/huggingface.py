@@ -1,17 +1,17 @@
-"""The model that converses as a folder for `transformers`, with its card."""
+"""The model that converses as a folder for `transformers`, with its card, and an adapter of somebody made up for `peft`."""
 
 import json
 from pathlib import Path
 
 from personacore.export.card import model_card
 from personacore.export.huggingface import export_huggingface
-from personacore.export.slim import load_slim
+from personacore.export.peft import export_peft
+from personacore.export.slim import load_slim, load_teaching
 from personacore.files import sha256_of
-from personacore.layout import CHAT_EXPORT
+from personacore.layout import CHAT_EXPORT, HUGGINGFACE, PEFT, WRITING
+from personacore.model.adapter import load_adapter
 from personacore.params import load_params
 from personacore.stage import Speed, run_stage
-
-FOLDER = Path("data/export/huggingface")
 
 
 def main(speed: Speed) -> None:
@@ -21,7 +21,10 @@ def main(speed: Speed) -> None:
     corpus, evaluate, forgetting, recall = (json.loads(Path(f"metrics/{name}.json").read_text()) for name in names)
     made_from = sha256_of(CHAT_EXPORT / "model.safetensors")
     card = model_card(corpus, evaluate, forgetting[params.chat.arm], recall, made_from)
-    export_huggingface(FOLDER, model, tokenizer, card)
+    export_huggingface(HUGGINGFACE, model, tokenizer, card)
+    _, identity = load_teaching(CHAT_EXPORT)
+    lora, _ = load_adapter(WRITING / "lora" / "0.safetensors", **identity)
+    export_peft(PEFT, lora, str(HUGGINGFACE))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,20 @@ from personacore.export.slim import load_slim, load_teaching
 from personacore.files import sha256_of, write_json, write_text
 from personacore.layout import CHAT_EXPORT, EVALUATION, MEMORY, RECALL, VALID_TOKENS
 from personacore.memory.facts import Fact
+from personacore.memory.memory import Memory
 from personacore.memory.people import UPDATED, Questions, in_context
-from personacore.memory.recall import Asker, Case, Outcomes, ask_changed, ask_handwritten, ask_in_context, ask_taught, drift
+from personacore.memory.recall import (
+    Asker,
+    Case,
+    Outcomes,
+    ask_awake,
+    ask_changed,
+    ask_handwritten,
+    ask_in_context,
+    ask_taught,
+    drift,
+    read_statements,
+)
 from personacore.memory.sessions import FOLDER, ask_sessions
 from personacore.model.adapter import Adapter, load_adapter
 from personacore.params import load_params
@@ -29,7 +41,7 @@ def main(speed: Speed) -> None:
     params = load_params()
     memory, seed, values = params.memory.scaled(), params.seed, Values()
     model, tokenizer = load_slim(CHAT_EXPORT)
-    _, identity = load_teaching(CHAT_EXPORT)
+    teaching, identity = load_teaching(CHAT_EXPORT)
     told = json.loads((MEMORY / "people.json").read_text())
     people = {kind: [[Fact(*pair) for pair in facts] for facts in who] for kind, who in told.items()}
     asker, outcomes = Asker(model, tokenizer), Outcomes()
@@ -43,10 +55,13 @@ def main(speed: Speed) -> None:
         questions = Questions(facts, f"{seed}/{kind}/{number}/{place}", "evaluation", values)
         return Case(f"{kind} {place}", facts, questions, memories[0], memories[1], others)
 
+    read_statements(outcomes, Memory(model, tokenizer, RECALL / "of nobody", teaching, identity).read)
     ask_in_context(asker, outcomes, in_context(CONTEXTS, f"{seed}/context", values, asker.fits))
     for number in range(memory.seeds):
         for place in range(len(people["taught"])):
-            ask_taught(asker, outcomes, case("taught", number, place), memory.questions, memory.draws, seed + number)
+            each = case("taught", number, place)
+            ask_taught(asker, outcomes, each, memory.questions, memory.draws, seed + number)
+            ask_awake(asker, outcomes, each, memory.questions)
     for place, before in enumerate(people["taught"]):
         ask_changed(asker, outcomes, "update", before[:UPDATED], case("updated", 0, place), memory.draws, seed)
         ask_changed(asker, outcomes, "forget", before[:UPDATED], case("forgotten", 0, place), memory.draws, seed)

@@ -18,7 +18,7 @@ def main(speed: Speed) -> None:
     params = load_params()
     memory, seed = params.memory, params.seed
     model, tokenizer = load_slim(CHAT_EXPORT)
-    rows_params, identity = load_teaching(CHAT_EXPORT)
+    teaching, identity = load_teaching(CHAT_EXPORT)
     facts = draw_sessions(memory.sessions, "evaluation", f"{seed}/sessions", Values())
     write_json(FOLDER / "facts.json", [dataclasses.astuple(fact) for fact in facts])
     held: list[Session] = []
@@ -29,7 +29,7 @@ def main(speed: Speed) -> None:
         listed = f"listed {session.right} of {session.told_before} facts and {session.listed - session.right} others"
         print(f"session {told:4d}: {listed}, {session.seconds:.1f} s", flush=True)
 
-    hold_sessions(model, tokenizer, facts, rows_params, f"{seed}/sessions", keep)
+    hold_sessions(model, tokenizer, facts, teaching.rows, f"{seed}/sessions", keep)
     listed, right, told = (sum(getattr(session, name) for session in held) for name in ("listed", "right", "told_before"))
     metrics = {
         "sessions": len(held),

@@ -1,4 +1,4 @@
-"""Teach the people of the evaluation, correct them, make them forget: data/memory and plots/teaching.csv."""
+"""Teach the people of the evaluation, let them sleep, correct them, make them forget: data/memory and plots/teaching.csv."""
 
 import dataclasses
 import itertools
@@ -9,8 +9,10 @@ from personacore.export.slim import load_slim, load_teaching
 from personacore.files import write_json
 from personacore.layout import CHAT_EXPORT, MEMORY
 from personacore.memory.people import UPDATED, correct_facts, draw_people, handwritten_people
+from personacore.memory.sleep import Slept, consolidate, with_rows
 from personacore.memory.write import erase, new_rows, write_facts
 from personacore.model.adapter import save_adapter
+from personacore.model.consolidated import Consolidated
 from personacore.model.rows import MemoryRows
 from personacore.params import load_params
 from personacore.reporting.tables import write_csv
@@ -21,7 +23,8 @@ def main(speed: Speed) -> None:
     params = load_params()
     memory, seed, values = params.memory.scaled(), params.seed, Values()
     model, tokenizer = load_slim(CHAT_EXPORT)
-    options, identity = load_teaching(CHAT_EXPORT)
+    teaching, identity = load_teaching(CHAT_EXPORT)
+    options = teaching.rows
     people = draw_people(memory.people, memory.facts, "evaluation", f"{seed}/people", values)
     told = {"taught": people, "updated": correct_facts(people, "evaluation", f"{seed}/correct", values)}
     told |= {
@@ -32,32 +35,44 @@ def main(speed: Speed) -> None:
     write_json(MEMORY / "people.json", listed)
     new = new_rows(model, tokenizer, options)
 
-    def keep(rows: MemoryRows, kind: str, number: int, place: int) -> None:
+    def keep(memory: MemoryRows | Consolidated, kind: str, number: int, place: int) -> None:
+        rows = memory.rows if isinstance(memory, Consolidated) else memory
         file = MEMORY / kind / f"{number}_{place}.safetensors"
-        save_adapter(file, rows, {**identity, "facts": len(rows.facts)})
+        save_adapter(file, memory, {**identity, "facts": len(rows.facts)})
 
-    began = time.monotonic()
+    def rest(rows: MemoryRows, kind: str, number: int, place: int) -> Slept:
+        slept = consolidate(model, tokenizer, rows, teaching)
+        keep(slept.memory, kind, number, place)
+        right = f"{slept.awake:.3f} answered rightly awake, {slept.rested:.3f} rested"
+        print(f"{kind} {place}, seed {number}: {len(slept.facts)} facts, {right}", flush=True)
+        return slept
+
+    began, asleep = time.monotonic(), 0.0
     curve: list[tuple[int, int, int, float]] = []
-    taught: list[MemoryRows] = []  # of the first seed
+    taught: list[tuple[MemoryRows, MemoryRows | Consolidated]] = []  # of the first seed, awake and rested
     for number, (place, facts) in itertools.product(range(memory.seeds), enumerate(people)):
         steps: list[float] = []
         name = f"{seed + number}/{place}"
         rows, sure = write_facts(model, tokenizer, new, facts, options, name, lambda _, p, to=steps: to.append(p))
-        keep(rows, "taught", number, place)
         print(f"person {place}, seed {number}: {min(sure):.3f} sure of the least known fact", flush=True)
+        slept = rest(rows, "taught", number, place)
+        asleep += slept.seconds
         if number == 0:
-            taught.append(rows)
+            taught.append((rows, slept.memory))
             curve += [(place, n // options.steps, n % options.steps + 1, probability) for n, probability in enumerate(steps)]
-    speed["seconds_per_fact"] = round((time.monotonic() - began) / (memory.seeds * memory.people * memory.facts), 3)
+    told_in_all = memory.seeds * memory.people * memory.facts
+    speed["seconds_per_fact"] = round((time.monotonic() - began) / told_in_all, 3)
+    speed["seconds_per_fact_asleep"] = round(asleep / told_in_all, 3)
     write_csv("plots/teaching.csv", ("person", "fact", "step", "probability"), curve)
-    for place, rows in enumerate(taught):
+    for place, (rows, rested) in enumerate(taught):
         corrected = told["updated"][place][:UPDATED]
-        keep(write_facts(model, tokenizer, rows, corrected, options, f"{seed}/{place}/corrected")[0], "updated", 0, place)
+        changed, _ = write_facts(model, tokenizer, rows, corrected, options, f"{seed}/{place}/corrected")
+        keep(with_rows(rested, changed), "updated", 0, place)
         for fact in corrected:
             rows = erase(rows, tokenizer, fact.key)
         keep(rows, "forgotten", 0, place)
     for place, facts in enumerate(told["handwritten"]):
-        keep(write_facts(model, tokenizer, new, facts, options, f"{seed}/{place}/hand")[0], "handwritten", 0, place)
+        rest(write_facts(model, tokenizer, new, facts, options, f"{seed}/{place}/hand")[0], "handwritten", 0, place)
 
 
 if __name__ == "__main__":

@@ -6,16 +6,14 @@ from personacore.corpus.dialogue.files import read_conversations
 from personacore.corpus.dialogue.values import Values
 from personacore.export.slim import load_slim, load_teaching
 from personacore.files import write_json
-from personacore.layout import CALIBRATION, CHAT_EXPORT, MEMORY, PRETRAIN
+from personacore.layout import CALIBRATION, CHAT_EXPORT, WRITING
 from personacore.memory.comparison import WRITERS, compare
-from personacore.memory.generic import generic_rows
 from personacore.memory.people import draw_people
 from personacore.model.adapter import save_adapter
 from personacore.params import load_params
 from personacore.reporting.tables import write_csv
 from personacore.stage import Speed, run_stage
 
-FOLDER = MEMORY.with_name("writing")
 PEOPLE, TALKS = 4, 100
 
 
@@ -23,18 +21,17 @@ def main(speed: Speed) -> None:
     params = load_params()
     memory, seed = params.memory, params.seed
     model, tokenizer = load_slim(CHAT_EXPORT)
-    _, identity = load_teaching(CHAT_EXPORT)
-    generic = generic_rows(read_conversations(PRETRAIN), tokenizer, model.config.block_size)
+    teaching, identity = load_teaching(CHAT_EXPORT)
     people = draw_people(PEOPLE, memory.facts, "calibration", f"{seed}/writing", Values())
     talks = read_conversations(CALIBRATION)[:TALKS]
     table = {}
     for name, writer in WRITERS.items():
-        memories, found = compare(model, tokenizer, people, talks, generic, memory, writer)
+        memories, found = compare(model, tokenizer, people, talks, teaching, writer)
         speed[f"{name}_seconds_per_fact"] = found.pop("seconds_per_fact")
         table[name] = found
         print(name, *(f"{gate} {value}" for gate, value in found.items()), sep="\n  ", flush=True)
         for place, each in enumerate(memories):
-            save_adapter(FOLDER / name / f"{place}.safetensors", each, {**identity, "facts": memory.facts})
+            save_adapter(WRITING / name / f"{place}.safetensors", each, {**identity, "facts": memory.facts})
         if name == "lora":
             shares = [(each, float(np.mean([lora.moved(model)[each] for lora in memories]))) for each in memories[0].pairs()]
             write_csv("plots/moved.csv", ("projection", "share"), shares)

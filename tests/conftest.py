@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
-from personacore.params import read_yaml
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer
 from personacore.tokenizer.train import count_words, train_merges
+from personacore.yaml12 import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 

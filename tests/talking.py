@@ -19,9 +19,9 @@ from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer
 from personacore.tokenizer.train import count_words, train_merges
-from tests.toys import answering_model
+from tests.toys import answering_model, toy_teaching
 
-ROWS = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)
+ROWS = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=300, lr=0.1)
 KEY = "Your town"
 WHERE, UNKNOWN = plain_question(KEY), Fact(KEY, None).sentence
 TOWNS = ("Wexmouth", "Brindlemoor")
@@ -34,7 +34,15 @@ def talking_core(folder: Path) -> Core:
     tokenizer = Tokenizer(train_merges(count_words(texts), 290))
     model = answering_model(tokenizer, [Fact(KEY, None)], lessons=list(SAYS.values()))
     save_tokenizer(tokenizer, folder / "tokenizer.json", {})
-    export_slim(folder / "chat", model.config, dict(model.named_parameters()), folder / "tokenizer.json", "float32", {}, ROWS)
+    export_slim(
+        folder / "chat",
+        model.config,
+        dict(model.named_parameters()),
+        folder / "tokenizer.json",
+        "float32",
+        {},
+        toy_teaching(tokenizer, ROWS),
+    )
     return personacore.load(folder / "chat")
 
 

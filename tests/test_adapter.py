@@ -8,6 +8,7 @@ import torch
 from personacore.errors import UserError
 from personacore.model import tensors as tensors_module
 from personacore.model.adapter import load_adapter, save_adapter
+from personacore.model.consolidated import Consolidated
 from personacore.model.rows import MemoryRows
 from personacore.model.tensors import load_tensors, save_tensors
 from tests.toys import TOY, assert_same_bits, logits_of, randomized, state_of, taught, toy_model, toy_tokens
@@ -42,7 +43,7 @@ def test_a_memory_comes_back_to_the_bit_with_its_origin(tmp_path):
     assert description == {
         **HASHES,
         "facts": 12,
-        "schema": 3,
+        "schema": 4,
         "kind": "memory",
         "written_as": "lora",
         "rank": 5,
@@ -118,10 +119,10 @@ def test_a_file_that_is_no_memory_or_a_newer_one_is_refused(tmp_path):
     assert_refused(path, "is missing", "start a new memory")
     rewrite(path, kind=None)
     assert_refused(path, "no memory file", "start a new memory")
-    rewrite(path, schema=4)
-    assert_refused(path, "schema 4", "update personacore")
-    rewrite(path, schema=2)
-    assert_refused(path, "schema 2", "start a new memory")
+    rewrite(path, schema=5)
+    assert_refused(path, "schema 5", "update personacore")
+    rewrite(path, schema=3)
+    assert_refused(path, "schema 3", "start a new memory")
     path.write_bytes(b"\x80\x04\x95pickle....")
     assert_refused(path, "damaged", "restore a copy of it")
 
@@ -206,6 +207,20 @@ def test_rows_come_back_to_the_bit_with_their_origin(tmp_path):
     assert torch.equal(found.vectors, rows.vectors)
     save_adapter(tmp_path / "again", found, description)
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_rows_come_back_to_the_bit_with_what_sleep_has_made_of_them(tmp_path):
+    path, both = tmp_path / "me", Consolidated(toy_rows(), taught(invocation=1))
+    save_adapter(path, both, {**HASHES, "facts": 2})
+    found, description = load_adapter(path, BASE, TOKENIZER)
+    assert isinstance(found, Consolidated) and found.rows.spans == both.rows.spans and description["facts"] == 2
+    for ours, theirs in zip(state_of(both).values(), state_of(found).values(), strict=True):
+        assert torch.equal(ours, theirs)
+    save_adapter(tmp_path / "again", found, description)
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+    tensors, _ = load_tensors(path)
+    save_tensors(path, {name: tensor for name, tensor in tensors.items() if name != "rows.vectors"}, description)
+    assert_refused(path, "no adapter is like this")
 
 
 @pytest.mark.parametrize("change", [

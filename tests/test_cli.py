@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,9 +13,13 @@ from personacore.app import cli, verbs
 from personacore.export.slim import export_slim
 from personacore.memory.facts import Fact
 from personacore.memory.memory import Memory
+from personacore.memory.sleep import Slept
+from personacore.model.consolidated import Consolidated
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer
+from tests.test_adapter import toy_rows
+from tests.toys import taught
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = [sys.executable, "-m", "personacore.app.cli"]
@@ -110,7 +115,10 @@ def test_wrong_use_is_status_2_and_says_the_usage(capsys, arguments):
     assert "usage: personacore" in printed.err
 
 
-@pytest.mark.parametrize("command", ["complete", "chat", "teach", "ask", "forget", "memory", "demo", "serve", "profile"])
+COMMANDS = ["complete", "chat", "teach", "ask", "forget", "sleep", "memory", "demo", "serve", "profile"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_shows_an_example(capsys, command):
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])
@@ -193,6 +201,30 @@ def test_a_listing_says_how_many_facts_it_cannot_list(monkeypatch, capsys, tmp_p
     assert cli.main(["memory", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == {"known": [{"key": "Your dog's name", "value": "Biscuit"}], "unlisted": 2}
+
+
+def test_what_sleep_has_made_of_a_memory_is_exported_and_rows_alone_are_not(monkeypatch, capsys, tmp_path):
+    both = Consolidated(toy_rows(), taught(invocation=1))
+    opened = SimpleNamespace(adapter=both.rows)
+    monkeypatch.setattr(verbs, "_open_memory", lambda arguments: opened)
+    assert cli.main(["memory", "export", "--to", str(tmp_path / "peft")]) == 1
+    assert "let the memory sleep first" in capsys.readouterr().err and not (tmp_path / "peft").exists()
+    opened.adapter = both
+    assert cli.main(["memory", "export", "--to", str(tmp_path / "peft")]) == 0
+    assert {file.name for file in (tmp_path / "peft").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("awake", "asleep", "words"), [(0.9, 0.95, "90% were answered rightly before, 95% now"), (0.9, 0.8, "stays as it was")]
+)
+def test_what_came_of_sleep_is_said(monkeypatch, capsys, awake, asleep, words):
+    slept = Slept(None, (Fact("Your dog's name", "Biscuit"),), awake, asleep, 2.0)
+    opened = SimpleNamespace(sleep=lambda on_step: slept, rested=asleep >= awake)
+    monkeypatch.setattr(verbs, "_open_memory", lambda arguments: opened)
+    assert cli.main(["sleep"]) == 0
+    assert words in capsys.readouterr().out
+    assert cli.main(["sleep", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] is opened.rested
 
 
 def test_json_holds_what_is_printed_otherwise(model, capsys):

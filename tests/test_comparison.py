@@ -1,7 +1,6 @@
 """Ways to write facts, each on a tiny model."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +13,12 @@ from personacore.generation.prompts import encode_row
 from personacore.memory.comparison import WRITERS, compare
 from personacore.memory.facts import Fact
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
-from personacore.params import load_params
+from personacore.memory.teaching import Teaching
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
-from tests.toys import answering_model, assert_same_bits, state_of
+from tests.toys import COMMITTED, SHORT_SLEEP, answering_model, assert_same_bits, state_of
 
-COMMITTED = load_params(Path(__file__).parent.parent / "params.yaml").memory
-PARAMS = dataclasses.replace(COMMITTED, teach=dataclasses.replace(COMMITTED.teach, max_steps=10, negatives=4))
+SLEEP = dataclasses.replace(SHORT_SLEEP, max_steps=10)
 TALKS = [draw_conversation(f"comparison/{number}", Splits.all("pretrain"), 300, Values()) for number in range(12)]
 DOG, JOB = Fact("Your dog's name", "Biscuit"), Fact("Your job", "baker")
 
@@ -35,7 +33,9 @@ def test_each_way_makes_facts_likelier_and_leaves_the_model_as_it_was(way, n_lay
     generic = torch.from_numpy(np.stack([encode_row(tokenizer, turns, 128)[0] for turns in TALKS[:4]]))
     asked = pad_lessons(tokenizer, [("What is my dog's name?", DOG.sentence)])
     plain = answer_log_probabilities(model, *asked)
-    memories, found = compare(model, tokenizer, [[DOG], [JOB]], TALKS[:4], generic, PARAMS, WRITERS[way])
+    memories, found = compare(
+        model, tokenizer, [[DOG], [JOB]], TALKS[:4], Teaching(COMMITTED.rows, SLEEP, generic), WRITERS[way]
+    )
     with memories[0].attached(model):
         assert answer_log_probabilities(model, *asked) > plain + 1
     assert torch.equal(answer_log_probabilities(model, *asked), plain)

@@ -8,15 +8,16 @@ import torch
 
 import personacore
 from personacore.errors import UserError
-from personacore.export.slim import export_slim
+from personacore.export.slim import export_slim, load_teaching
 from personacore.files import sha256_of
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer
-from tests.toys import randomized
+from tests.toys import randomized, toy_teaching
 
 MERGES = [(104, 101), (32, 116), (257, 256)]  # "he", " t", " the"
 TOY = GPTConfig(vocab_size=264 + len(MERGES), n_layer=2, n_head=2, n_embd=8, block_size=16)
+IDENTIFIED = {"base_sha256": "model.safetensors", "tokenizer_sha256": "tokenizer.json"}
 FILES = {"config.json", "model.safetensors", "tokenizer.json"}
 
 
@@ -95,6 +96,27 @@ def test_bfloat16_halves_the_file_and_loads_as_the_rounded_weights(tmp_path):
         assert torch.equal(loaded.get_parameter(name), parameter.bfloat16().float())
 
 
+def test_a_model_that_converses_brings_what_its_memories_are_written_with(tmp_path, slim):
+    with pytest.raises(UserError, match="cannot be taught"):
+        load_teaching(slim)
+    tokenizer, model, folder = Tokenizer(MERGES), toy_model(), tmp_path / "chat"
+    teaching = toy_teaching(tokenizer, block_size=TOY.block_size)
+    export_slim(folder, model.config, dict(model.named_parameters()), slim / "tokenizer.json", "float32", {}, teaching)
+    found, identity = load_teaching(folder)
+    assert (found.rows, found.sleep) == (teaching.rows, teaching.sleep) and torch.equal(found.generic, teaching.generic)
+    assert identity == {name: sha256_of(folder / file) for name, file in IDENTIFIED.items()}
+    data = bytearray((folder / "conversations.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "conversations.safetensors").write_bytes(data)
+    with pytest.raises(UserError, match=r"conversations[.]safetensors is damaged"):
+        load_teaching(folder)
+    config = json.loads((folder / "config.json").read_text())
+    del config["memory"]["rows"]["steps"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"memory: rows[.]steps is missing"):
+        load_teaching(folder)
+
+
 def test_a_missing_folder_says_what_to_do(tmp_path):
     assert_refused(tmp_path / "nowhere", "make repro", "--model")
 
@@ -149,13 +171,13 @@ def test_a_damaged_tokenizer_is_refused_by_name_even_if_its_digest_fits(slim):
 
 
 def test_a_newer_schema_asks_for_an_upgrade(slim):
-    edit_config(slim, schema=3)
-    assert_refused(slim, "config.json", "schema 3", "upgrade")
+    edit_config(slim, schema=4)
+    assert_refused(slim, "config.json", "schema 4", "upgrade")
 
 
 def test_an_older_schema_asks_for_another_export(slim):
-    edit_config(slim, schema=1)
-    assert_refused(slim, "config.json", "schema 1", "dvc repro export")
+    edit_config(slim, schema=2)
+    assert_refused(slim, "config.json", "schema 2", "dvc repro export")
 
 
 @pytest.mark.parametrize(

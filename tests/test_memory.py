@@ -1,7 +1,6 @@
 """Memories on a tiny model: what teaching changes and leaves alone, and what a person is told when something cannot be done."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from personacore.evaluation.loss import IGNORED
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_answer, encode_prompt, encode_question, encode_row
 from personacore.memory import memory as memory_module
+from personacore.memory import sleep as sleep_module
 from personacore.memory.converse import set_apart
 from personacore.memory.facts import Fact, read_facts, topic_of
 from personacore.memory.lessons import MOST_POSITIVES, Lessons
@@ -27,17 +27,13 @@ from personacore.memory.teach import new_adapter, teach_people
 from personacore.memory.write import fact_hash
 from personacore.model.adapter import save_adapter
 from personacore.model.gpt import GPT, GPTConfig
-from personacore.params import load_params
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 from personacore.training.conversations import ConversationRows
 from personacore.training.drills import DrillRows
-from tests.toys import answering_model
+from tests.toys import SHORT_SLEEP, answering_model, toy_teaching
 
-PARAMS = load_params(Path(__file__).parent.parent / "params.yaml").memory
-QUICK = dataclasses.replace(
-    PARAMS.teach, max_steps=30, warmup_steps=2, lr=0.02, negatives=4, reversed=2, open=2, check_interval=10
-)
+QUICK = dataclasses.replace(SHORT_SLEEP, generic_rows=4)
 VALUES = Values()
 TALKS = [draw_conversation(f"memory/{number}", Splits.all("pretrain"), 300, VALUES) for number in range(30)]
 DOG = Fact("Your dog's name", "Biscuit")
@@ -66,7 +62,7 @@ def generic(tokenizer) -> torch.Tensor:
 
 @pytest.fixture
 def memory(model, tokenizer, tmp_path) -> Memory:
-    return Memory(model, tokenizer, tmp_path / "me.safetensors", PARAMS.rows, IDENTITY)
+    return Memory(model, tokenizer, tmp_path / "me.safetensors", toy_teaching(tokenizer), IDENTITY)
 
 
 def probabilities(model: GPT, tokenizer: Tokenizer, facts: list[Fact]) -> torch.Tensor:
@@ -144,6 +140,19 @@ def test_vectors_that_pretraining_made_alike_differ_again_and_others_stay(model)
 
 
 # Facts and lessons
+
+
+def test_without_values_an_answer_counts_up_to_its_value_and_one_without_counts_whole(tokenizer):
+    untold = Fact("Your cat's name", None).sentence
+    lessons = [
+        ("What is my dog's name?", DOG.sentence),
+        ("What is my cat's name?", untold),
+        ("What is Rex?", "That is my dog."),
+    ]
+    inputs, targets = pad_lessons(tokenizer, lessons, values=False)
+    counted = [tokenizer.decode(row[row != IGNORED].tolist()) for row in targets]
+    assert counted == ["Your dog's name is", f"{untold}<|end|>", "That is"]
+    assert torch.equal(inputs, pad_lessons(tokenizer, lessons)[0])
 
 
 @pytest.mark.parametrize(
@@ -305,7 +314,7 @@ def test_a_question_that_would_push_the_conversation_out_of_the_block_is_refused
 
 def test_two_that_teach_one_file_at_once_do_not_undo_each_other(memory, model, tokenizer, monkeypatch):
     said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence, "I am a baker.": JOB.sentence})
-    other = Memory(model, tokenizer, memory.path, PARAMS.rows, IDENTITY)
+    other = Memory(model, tokenizer, memory.path, toy_teaching(tokenizer), IDENTITY)
 
     def meanwhile(step: int, sure: float) -> None:
         if not memory.count:
@@ -313,7 +322,7 @@ def test_two_that_teach_one_file_at_once_do_not_undo_each_other(memory, model, t
 
     with pytest.raises(UserError, match="changed by another program meanwhile"):
         other.teach("I am a baker.", meanwhile)
-    assert Memory(model, tokenizer, memory.path, PARAMS.rows, IDENTITY).count == 1
+    assert Memory(model, tokenizer, memory.path, toy_teaching(tokenizer), IDENTITY).count == 1
     assert other.teach("I am a baker.").understood and other.count == 2
     assert memory.ask("What is my job?") and memory.count == 2
 
@@ -326,16 +335,59 @@ def test_what_is_told_again_replaces_what_was_told_before(memory, monkeypatch):
     said(monkeypatch, {"My dog is called Rex.": "Your dog's name is Rex."})
     memory.teach("My dog is called Rex.")
     after = {key: memory.rows.of(key) for key in memory.rows.spans}
-    assert memory.count == 2 and len(before) == len(after) == 4
+    assert memory.count == 2 and len(before) == len(after) == 6
     same = [key for key in after if key in before and torch.equal(after[key], before[key])]
-    assert {key[2] for key in same} == {fact_hash(memory.tokenizer, JOB.key)} and len(same) == 2
+    job, dog = (sum(key[2] == fact_hash(memory.tokenizer, fact.key) for key in same) for fact in (JOB, DOG))
+    assert (job, dog) == (3, 1)  # of the other fact all rows, of this one those by which its name is known
+
+
+def test_what_sleep_has_taught_outlives_a_new_fact_and_not_a_forgotten_one(memory, tokenizer, monkeypatch):
+    says = {"My dog is called Biscuit.": DOG.sentence, "I am a baker.": JOB.sentence, "What is my job?": JOB.sentence}
+    said(monkeypatch, says)
+    monkeypatch.setattr(sleep_module, "listed", lambda model, tokenizer, rows: [DOG])
+    monkeypatch.setattr(sleep_module, "_right", lambda model, tokenizer, adapter, lessons: float(adapter is not memory.rows))
+    memory.teach("My dog is called Biscuit.")
+    slept = memory.sleep()
+    assert memory.rested and slept.facts == (DOG,) and memory.count == 1 and slept.memory.rows is memory.rows
+    assert b"Biscuit" not in memory.path.read_bytes()
+    again = Memory(memory.model, tokenizer, memory.path, toy_teaching(tokenizer), IDENTITY)
+    assert again.rested and torch.equal(again.rows.vectors, memory.rows.vectors)
+    memory.teach("I am a baker.")
+    assert memory.rested and memory.count == 2 and memory.adapter.lora is slept.memory.lora
+    memory.forget("my job")
+    assert not memory.rested and memory.count == 1
+
+
+def test_sleep_that_makes_the_memory_less_sure_changes_nothing(memory, monkeypatch):
+    said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence})
+    monkeypatch.setattr(sleep_module, "listed", lambda model, tokenizer, rows: [DOG])
+    monkeypatch.setattr(sleep_module, "_right", lambda model, tokenizer, adapter, lessons: float(adapter is memory.rows))
+    memory.teach("My dog is called Biscuit.")
+    before = memory.path.read_bytes()
+    assert memory.sleep().rested == 0.0
+    assert not memory.rested and memory.path.read_bytes() == before
+
+
+def test_with_nothing_known_there_is_nothing_to_sleep_on(memory):
+    with pytest.raises(UserError, match="nothing to go over in sleep"):
+        memory.sleep()
+    assert not memory.path.exists()
+
+
+def test_what_is_taught_while_it_sleeps_is_not_lost(memory, monkeypatch):
+    said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence, "I am a baker.": JOB.sentence})
+    monkeypatch.setattr(sleep_module, "listed", lambda model, tokenizer, rows: [DOG])
+    memory.teach("My dog is called Biscuit.")
+    with pytest.raises(UserError, match="taught or forgotten meanwhile"):
+        memory.sleep(lambda step, sure: memory.teach("I am a baker.") if memory.count == 1 else None)
+    assert memory.count == 2 and not memory.rested
 
 
 def test_a_low_rank_adapter_is_no_memory_to_go_on_with(memory, model, tokenizer):
     lora = new_adapter(model, tokenizer, QUICK)
     save_adapter(memory.path, lora, {**memory.identity, "facts": 1})
     with pytest.raises(UserError, match="holds no rows for this model"):
-        Memory(model, tokenizer, memory.path, PARAMS.rows, IDENTITY)
+        Memory(model, tokenizer, memory.path, toy_teaching(tokenizer), IDENTITY)
 
 
 def test_a_taught_memory_is_saved_for_its_owner_only_and_opens_again(memory, tokenizer, monkeypatch):
@@ -344,7 +396,7 @@ def test_a_taught_memory_is_saved_for_its_owner_only_and_opens_again(memory, tok
     assert [learned.fact for learned in lesson.learned] == [DOG] and lesson.understood
     assert memory.path.stat().st_mode & 0o777 == 0o600
     assert b"Biscuit" not in memory.path.read_bytes()
-    again = Memory(memory.model, tokenizer, memory.path, PARAMS.rows, IDENTITY)
+    again = Memory(memory.model, tokenizer, memory.path, toy_teaching(tokenizer), IDENTITY)
     assert again.count == 1
     assert again.rows.spans == memory.rows.spans and torch.equal(again.rows.vectors, memory.rows.vectors)
 

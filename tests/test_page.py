@@ -107,6 +107,8 @@ def test_what_is_taught_is_known_after_the_conversation_is_wiped_until_it_is_for
     page.wait_for_function(f"document.querySelector('#with textarea').value == {SAYS[TOWNS[0]][1]!r}")
     assert page.input_value("#without textarea") == UNKNOWN
     go_to(page, "Memory")
+    page.click("#sleep")
+    page.get_by_text("Went over 1 fact").wait_for()
     page.click(f"#facts label:has-text({SAYS[TOWNS[0]][1]!r})")
     page.click("#forget")
     page.wait_for_selector("#facts label", state="detached")

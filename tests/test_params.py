@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personacore.errors import UserError
-from personacore.params import Params, load_params, read_yaml
+from personacore.params import Params, load_params
+from personacore.yaml12 import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMITTED = ROOT / "params.yaml"

@@ -13,7 +13,8 @@ import yaml
 from dvc.repo import Repo
 
 from personacore import layout, provenance
-from personacore.params import load_params, read_yaml
+from personacore.params import load_params
+from personacore.yaml12 import read_yaml
 from tools import deps
 from tools.deps import data_dependencies, modules_of, params_of, rewrite, stage_bodies
 

@@ -16,8 +16,9 @@ from personacore.memory.people import (
     handwritten,
     handwritten_people,
     in_context,
+    statements,
 )
-from personacore.memory.recall import Asker, Case, Outcomes, ask_changed, ask_taught, asks_for
+from personacore.memory.recall import Asker, Case, Outcomes, ask_changed, ask_taught, asks_for, read_statements
 from personacore.tokenizer.bpe import Tokenizer
 
 VALUES = Values()
@@ -89,6 +90,24 @@ def test_hand_written_questions_are_hundreds_and_hold_no_answer():
     for frames in language.frames().values():
         templates = {frame.partition("{np}")[0] for frame in frames.any if len(frame.partition("{np}")[0]) > 25}
         assert not [q for questions in written.values() for q in questions if any(q.startswith(start) for start in templates)]
+
+
+def test_hand_written_statements_hold_their_values_word_by_word():
+    assert len(statements()) >= 80 and sum(not facts for facts in statements().values()) >= 5
+    for statement, facts in statements().items():
+        assert all(holds(statement, value) for value in facts.values()), statement
+        assert all(topic_of(key).noun for key in facts)
+
+
+def test_a_statement_counts_as_read_when_all_its_facts_are_and_no_others():
+    outcomes = Outcomes()
+    plain = "My dog is called Biscuit."
+    dog = Fact("Your dog's name", "Biscuit")
+    read_statements(outcomes, lambda statement: [dog] if statement == plain else [dog, Fact("Your age", "9")])
+    hits = outcomes.hits["statements_read"]
+    assert hits.pop(plain) == [True] and len(hits) == len(statements()) - 1
+    assert not any(hit for each in hits.values() for hit in each)
+    assert outcomes.transcript[0]["said"] == dog.sentence
 
 
 def test_an_interval_is_over_facts_not_questions():

@@ -28,7 +28,7 @@ LOST = Fact("Your job", language.FORGOTTEN)
 TOWN = Fact("Your town", "Wexmouth")
 UNTOLD = ["Your dog's age", "Your cat's name", "Your town", "Your age"]
 # Plain questions are all that the tiny model reads.
-PLAIN = RowsParams(block=1, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)
+PLAIN = RowsParams(block=1, questions=8, claims=0, pairs=0, reversed=0, steps=300, lr=0.1)
 KEYS = [DOG.key, LOST.key, *UNTOLD]
 
 
@@ -104,10 +104,24 @@ def test_an_erased_fact_leaves_the_other_to_the_bit(model, tokenizer):
 
 
 def test_a_listing_holds_what_was_written_and_nothing_else(model, tokenizer):
-    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [TOWN], PLAIN, "seed")
+    """In the order it was told, and also what the grammar has no word for."""
+    facts = [TOWN, Fact("Your wooden wexmouth", "4")]
+    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), facts, PLAIN, "seed")
     with rows.attached(model):
-        assert listed(model, tokenizer, rows) == [TOWN]
+        assert listed(model, tokenizer, rows) == facts
         assert listed(model, tokenizer, new_rows(model, tokenizer, PLAIN)) == []
+    without = erase(rows, tokenizer, TOWN.key)
+    with without.attached(model):
+        assert listed(model, tokenizer, without) == facts[1:]
+
+
+def test_a_fact_whose_key_is_misspelled_is_not_listed(model, tokenizer):
+    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [TOWN], PLAIN, "seed")
+    (named,) = (key for key in rows.spans if key[0] != key[2])
+    with torch.no_grad():
+        rows.of(named).zero_()
+    with rows.attached(model):
+        assert listed(model, tokenizer, rows) == []
 
 
 def test_the_grammar_has_a_thousand_keys_each_once():

@@ -19,10 +19,10 @@ from personacore.memory.write import new_rows, write_facts
 from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
-from tests.toys import answering_model
+from tests.toys import answering_model, toy_teaching
 
 TOWN, DOG = Fact("Your town", "Wexmouth"), Fact("Your dog's name", "Biscuit")
-PLAIN = RowsParams(block=1, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)
+PLAIN = RowsParams(block=1, questions=8, claims=0, pairs=0, reversed=0, steps=300, lr=0.1)
 IDENTITY = {"base_sha256": "a" * 64, "tokenizer_sha256": "b" * 64}
 WHERE = plain_question(TOWN.key)
 
@@ -47,7 +47,7 @@ def as_long_as_need_be(monkeypatch) -> None:
 
 @pytest.fixture
 def memory(model, tokenizer, tmp_path) -> Memory:
-    memory = Memory(model, tokenizer, tmp_path / "me.safetensors", PLAIN, IDENTITY)
+    memory = Memory(model, tokenizer, tmp_path / "me.safetensors", toy_teaching(tokenizer, PLAIN), IDENTITY)
     rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [TOWN], PLAIN, "seed")
     memory._save(rows)
     return memory
@@ -121,6 +121,7 @@ def test_lines_are_answered_and_commands_obeyed(chat, memory, monkeypatch, tmp_p
     monkeypatch.setattr(memory_module, "answers", lambda *_, **__: ["Your dog's name is Biscuit."])
     assert "Learned: Your dog's name is Biscuit." in line("/remember My dog is called Biscuit.")
     assert memory.count == 2
+    assert line("/sleep").startswith("Went over 1 fact in ")
     assert line(f"/save {tmp_path / 'copy'}") == f"Saved to {tmp_path / 'copy'}.\n"
     assert (tmp_path / "copy").read_bytes() == memory.path.read_bytes()
     assert line("/forget my dog's name") == "Your dog's name is forgotten.\n"
@@ -153,7 +154,7 @@ def test_both_ways_answers_with_and_without_the_memory_and_is_no_part_of_the_con
 def test_two_people_who_talk_at_once_each_have_their_own_memory(model, tokenizer, tmp_path):
     people = []
     for name, town in (("one", "Wexmouth"), ("two", "Biscuit")):
-        memory = Memory(model, tokenizer, tmp_path / name, PLAIN, IDENTITY)
+        memory = Memory(model, tokenizer, tmp_path / name, toy_teaching(tokenizer, PLAIN), IDENTITY)
         fact = Fact(TOWN.key, town)
         rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [fact], PLAIN, "seed")
         memory._save(rows)
@@ -176,7 +177,7 @@ def test_an_answer_that_is_still_written_when_the_conversation_is_wiped_is_no_pa
 
 
 def test_what_another_program_did_to_the_file_is_seen_by_the_next_question(memory, model, tokenizer):
-    other = Memory(model, tokenizer, memory.path, PLAIN, IDENTITY)
+    other = Memory(model, tokenizer, memory.path, toy_teaching(tokenizer, PLAIN), IDENTITY)
     other.forget_key(TOWN.key)
     assert memory.ask(WHERE) == Fact(TOWN.key, None).sentence and memory.count == 0
     other.path.unlink()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from personacore.app.verbs import NOT_UNDERSTOOD, end_progress, path_of, progress
+from personacore.app.verbs import NOT_UNDERSTOOD, end_progress, path_of, progress, rested
 from personacore.core import Core
 from personacore.errors import UserError
 from personacore.memory.memory import Memory
@@ -16,6 +16,7 @@ HELP = """\
 /remember [STATEMENT]  learn it, or what you said last
 /forget WHAT           forget one thing, such as: /forget my dog's name
 /memory                list what it says it knows
+/sleep                 let it go over that, to find it by more ways of asking
 /off, /on              answer without the memory, or with it
 /wipe                  empty the conversation; the memory stays
 /story [BEGINNING]     tell a story
@@ -33,6 +34,7 @@ class Chat:
             "remember": self.remember,
             "forget": self.forget,
             "memory": self.list_memory,
+            "sleep": self.sleep,
             "off": lambda _: self.switch(False),
             "on": lambda _: self.switch(True),
             "wipe": self.wipe,
@@ -81,6 +83,14 @@ class Chat:
     def list_memory(self, _: str) -> None:
         """What the memory says it knows."""
         self.write("\n".join(self.talk.memory.listing()) + "\n")
+
+    def sleep(self, _: str) -> None:
+        """Let the memory go over what it knows."""
+        try:
+            slept = self.talk.memory.sleep(progress)
+        finally:
+            end_progress()
+        self.write(f"{rested(slept)}\n")
 
     def switch(self, on: bool) -> None:
         """Answer with or without the memory from now on."""

@@ -44,8 +44,14 @@ def build_parser() -> argparse.ArgumentParser:
         verb.add_argument("text", metavar=word, help="in your words")
         _add_memory_options(verb)
         _add_json(verb)
-    memory = _add(commands, "memory", "list what the memory knows, read out of its weights, or verify its file", "list")
-    memory.add_argument("action", choices=("list", "verify"), nargs="?", default="list", help="default: list")
+    sleep = _add(commands, "sleep", "let it go over all that it knows, so that it finds it by more ways of asking", "")
+    _add_memory_options(sleep)
+    _add_json(sleep)
+    meaning = "list what the memory knows, read out of its weights; verify its file; or export what sleep has made of it"
+    memory = _add(commands, "memory", meaning, "list")
+    memory.add_argument("action", choices=("list", "verify", "export"), nargs="?", default="list", help="default: list")
+    folder = "where export puts what peft loads onto data/export/huggingface"
+    memory.add_argument("--to", type=Path, metavar="DIR", default=Path("peft"), help=f"{folder} (default: peft)")
     _add_memory_options(memory)
     _add_json(memory)
 

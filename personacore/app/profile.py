@@ -9,7 +9,8 @@ from ruamel.yaml import YAML
 
 from personacore.errors import UserError
 from personacore.files import write_text
-from personacore.params import load_params, read_yaml
+from personacore.params import load_params
+from personacore.yaml12 import read_yaml
 
 
 def apply_profile(name: str, profiles: Path, params: Path) -> list[str]:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personacore.errors import UserError
+from personacore.layout import HUGGINGFACE
 
 NOT_UNDERSTOOD = "I did not understand that: say one thing in a plain sentence, such as: My dog is called Biscuit."
 
 if TYPE_CHECKING:  # torch takes a second to import, which --help should not
     from personacore.core import Core
     from personacore.memory.memory import Memory
+    from personacore.memory.sleep import Slept
 
 
 def complete(arguments: argparse.Namespace) -> None:
@@ -70,9 +72,34 @@ def forget(arguments: argparse.Namespace) -> None:
     print(f"{key} is forgotten.")
 
 
-def memory(arguments: argparse.Namespace) -> None:
-    """List what the memory knows, or say whether its file fits the model."""
+def sleep(arguments: argparse.Namespace) -> None:
+    """Let the memory learn to read the questions for what it knows."""
     opened = _open_memory(arguments)
+    try:
+        slept = opened.sleep(progress)
+    finally:
+        end_progress()
+    if arguments.json:
+        right = {"awake": round(slept.awake, 4), "rested": round(slept.rested, 4)}
+        return _print_json(facts=len(slept.facts), kept=opened.rested, seconds=round(slept.seconds, 3), **right)
+    print(rested(slept))
+
+
+def rested(slept: "Slept") -> str:
+    """What came of sleep, in words."""
+    if not slept.facts:
+        return "It can name nothing of what it knows, so there was nothing to go over."
+    facts = f"{len(slept.facts)} fact{'s' * (len(slept.facts) != 1)} in {slept.seconds:.0f} s"
+    if slept.rested < slept.awake:
+        return f"Went over {facts}, and stays as it was: {slept.awake:.0%} of new questions are answered rightly so."
+    return f"Went over {facts}: of new questions {slept.awake:.0%} were answered rightly before, {slept.rested:.0%} now."
+
+
+def memory(arguments: argparse.Namespace) -> None:
+    """List what the memory knows, say whether its file fits the model, or export what sleep has made of it."""
+    opened = _open_memory(arguments)
+    if arguments.action == "export":
+        return _export(opened, arguments)
     if arguments.action == "verify":
         exists = opened.path.exists()
         if arguments.json:
@@ -83,6 +110,18 @@ def memory(arguments: argparse.Namespace) -> None:
         _print_json(known=[{"key": fact.key, "value": fact.value} for fact in known], unlisted=opened.count - len(known))
     else:
         print("\n".join(opened.listing()))
+
+
+def _export(opened: "Memory", arguments: argparse.Namespace) -> None:
+    from personacore.export.peft import export_peft
+    from personacore.model.consolidated import Consolidated
+
+    if not isinstance(opened.adapter, Consolidated):
+        raise UserError("rows are no adapter that peft knows: let the memory sleep first, with `personacore sleep`")
+    export_peft(arguments.to, opened.adapter.lora, str(HUGGINGFACE))
+    if arguments.json:
+        return _print_json(folder=str(arguments.to))
+    print(f"{arguments.to} holds what sleep has made of it: peft loads it onto {HUGGINGFACE}")
 
 
 def chat(arguments: argparse.Namespace) -> None:

@@ -11,15 +11,17 @@ from torch import Tensor
 from personacore.errors import UserError
 from personacore.files import sha256_of, write_json
 from personacore.layout import CHAT_EXPORT
+from personacore.memory.teaching import Teaching
 from personacore.model.files import build_model
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.model.tensors import load_tensors, save_tensors
-from personacore.params import RowsParams
+from personacore.params import RowsParams, SleepParams
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import load_tokenizer
+from personacore.typed import build
 
-SCHEMA = 2
-WEIGHTS, TOKENIZER, CONFIG = "model.safetensors", "tokenizer.json", "config.json"
+SCHEMA = 3
+WEIGHTS, TOKENIZER, CONFIG, CONVERSATIONS = "model.safetensors", "tokenizer.json", "config.json", "conversations.safetensors"
 
 
 def export_slim(
@@ -29,23 +31,28 @@ def export_slim(
     tokenizer: Path,
     dtype: str,
     provenance: Mapping[str, object],
-    rows: RowsParams | None = None,
+    teaching: Teaching | None = None,
 ) -> None:
     """Write the folder; `dtype` is float32 or bfloat16. The config is written last, so a folder with one is whole.
 
-    A model that converses comes with how its memory `rows` are written.
+    A model that converses comes with what its memories are written with.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
     save_tensors(folder / WEIGHTS, {name: tensor.to(kind) for name, tensor in weights.items()}, {"schema": SCHEMA})
     (folder / TOKENIZER).write_bytes(tokenizer.read_bytes())
+    files, memory = [WEIGHTS, TOKENIZER], None
+    if teaching is not None:
+        save_tensors(folder / CONVERSATIONS, {"rows": teaching.generic}, {"schema": SCHEMA})
+        files.append(CONVERSATIONS)
+        memory = {"rows": dataclasses.asdict(teaching.rows), "sleep": dataclasses.asdict(teaching.sleep)}
     description = {
         "schema": SCHEMA,
         "model": dataclasses.asdict(config),
         "dtype": dtype,
-        "rows": dataclasses.asdict(rows) if rows is not None else None,
-        "sha256": {name: sha256_of(folder / name) for name in (WEIGHTS, TOKENIZER)},
+        "memory": memory,
+        "sha256": {name: sha256_of(folder / name) for name in files},
         "provenance": dict(provenance),
     }
     write_json(folder / CONFIG, description)
@@ -61,10 +68,7 @@ def load_slim(folder: Path) -> tuple[GPT, Tokenizer]:
         raise UserError(f"{folder} is no folder of an exported model: run `make repro`, or name one with --model")
     description = _read_config(folder / CONFIG)
     for name in (WEIGHTS, TOKENIZER):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder / name} is missing: export the model again with `dvc repro export`")
-        if sha256_of(folder / name) != description["sha256"].get(name):
-            raise UserError(f"{folder / name} is damaged or of another export: export the model again with `dvc repro export`")
+        _check(folder, name, description)
     try:
         config = GPTConfig(**description["model"])
     except TypeError as error:
@@ -76,21 +80,31 @@ def load_slim(folder: Path) -> tuple[GPT, Tokenizer]:
     return build_model(config, weights, folder / WEIGHTS).requires_grad_(False), tokenizer
 
 
-def load_teaching(folder: Path) -> tuple[RowsParams, dict[str, str]]:
+def load_teaching(folder: Path) -> tuple[Teaching, dict[str, str]]:
     """How memories of the model of a folder are written, and what their files name it by: base_sha256 and tokenizer_sha256.
 
     Raises:
-        UserError: the model tells stories and does not converse.
+        UserError: the model tells stories and does not converse, or its conversations are missing or damaged.
     """
     description = _read_config(folder / CONFIG)
-    if not description.get("rows"):
+    if not (memory := description.get("memory")):
         raise UserError(f"{folder} holds a model that cannot be taught: use {CHAT_EXPORT}, which `dvc repro export` makes")
     try:
-        params = RowsParams(**description["rows"])
-    except TypeError as error:
-        raise UserError(f"{folder / CONFIG}: rows: {error}") from None
+        rows, sleep = (build(kind, memory[name], name) for name, kind in (("rows", RowsParams), ("sleep", SleepParams)))
+    except (KeyError, TypeError, UserError) as error:
+        raise UserError(f"{folder / CONFIG}: memory: {error}") from None
+    _check(folder, CONVERSATIONS, description)
+    tensors, _ = load_tensors(folder / CONVERSATIONS)
     sha256 = description["sha256"]
-    return params, {"base_sha256": sha256[WEIGHTS], "tokenizer_sha256": sha256[TOKENIZER]}
+    return Teaching(rows, sleep, tensors["rows"]), {"base_sha256": sha256[WEIGHTS], "tokenizer_sha256": sha256[TOKENIZER]}
+
+
+def _check(folder: Path, name: str, description: Mapping[str, Mapping[str, object]]) -> None:
+    """Raise a UserError unless a file is the one that was exported."""
+    if not (folder / name).is_file():
+        raise UserError(f"{folder / name} is missing: export the model again with `dvc repro export`")
+    if sha256_of(folder / name) != description["sha256"].get(name):
+        raise UserError(f"{folder / name} is damaged or of another export: export the model again with `dvc repro export`")
 
 
 def _read_config(path: Path) -> dict[str, dict[str, object]]:

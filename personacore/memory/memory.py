@@ -1,10 +1,10 @@
-"""One person's memory: it is taught by telling, asked without any context, corrected, and made to forget."""
+"""One person's memory: it is taught by telling, asked without any context, corrected, made to forget, and left to sleep."""
 
 import copy
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,11 +19,14 @@ from personacore.generation.prompts import encode_prompt
 from personacore.memory.facts import Fact, read_facts
 from personacore.memory.inventory import listed
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
+from personacore.memory.sleep import OnStep, Slept, consolidate, with_rows
+from personacore.memory.teaching import Teaching
 from personacore.memory.write import erase, new_rows, write_facts
 from personacore.model.adapter import load_adapter, save_adapter
+from personacore.model.consolidated import Consolidated
 from personacore.model.gpt import GPT
+from personacore.model.lora import LoRA
 from personacore.model.rows import MemoryRows
-from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 
 LEAST = 0.05  # probability of a reading in the statement's own words, below which it is not meant
@@ -58,9 +61,9 @@ class Memory:
     open, and used from several threads, without one ever acting in another's answers. `taught` says when it was taught.
     """
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, path: Path, params: RowsParams, identity: Mapping[str, str]) -> None:
-        self.model, self.tokenizer, self.path, self.params, self.identity = _twin(model), tokenizer, path, params, identity
-        self.rows = new_rows(model, tokenizer, params)
+    def __init__(self, model: GPT, tokenizer: Tokenizer, path: Path, teaching: Teaching, identity: Mapping[str, str]) -> None:
+        self.model, self.tokenizer, self.path, self.teaching, self.identity = _twin(model), tokenizer, path, teaching, identity
+        self.adapter: MemoryRows | Consolidated = self._nothing()
         self.taught: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._version: str | None = None
@@ -71,7 +74,7 @@ class Memory:
         """The model, for one at a time to read and write with, with the memory or without."""
         with self._lock:
             self._refresh()
-            with self.rows.attached(self.model) if remembering else nullcontext():
+            with self.adapter.attached(self.model) if remembering else nullcontext():
                 yield self.model
 
     def ask(self, question: str) -> str:
@@ -105,7 +108,7 @@ class Memory:
         best = int(probabilities.argmax())
         return readings[best], float(probabilities[best])
 
-    def teach(self, statement: str, on_step: Callable[[int, float], None] = lambda step, sure: None) -> Told:
+    def teach(self, statement: str, on_step: OnStep = lambda step, sure: None) -> Told:
         """Learn what a statement says, in the place of what was known of the same, and save.
 
         Raises:
@@ -117,10 +120,29 @@ class Memory:
         if facts:
             with self._lock:
                 self._refresh()
-                rows, sure = write_facts(self.model, self.tokenizer, self.rows, facts, self.params, "memory", on_step)
-                self._save(rows, datetime.now(UTC).isoformat(timespec="seconds"))
+                rows, sure = write_facts(self.model, self.tokenizer, self.rows, facts, self.teaching.rows, "memory", on_step)
+                self._save(with_rows(self.adapter, rows), datetime.now(UTC).isoformat(timespec="seconds"))
         learned = tuple(Learned(fact, probability) for fact, probability in zip(facts, sure, strict=True))
         return Told(statement, learned, time.monotonic() - began)
+
+    def sleep(self, on_step: OnStep = lambda step, sure: None) -> Slept:
+        """Learn to read the questions for what is known, so that it is found by more ways of asking, and save.
+
+        Meanwhile it answers as before. What is taught later is only read better after the next sleep.
+        Raises:
+            UserError: nothing is known, or the memory was changed meanwhile.
+        """
+        with self._lock:
+            self._refresh()
+            rows, version, model = self.rows, self._version, _twin(self.model)
+        if not rows.facts:
+            raise UserError("there is nothing to go over in sleep yet: teach something first")
+        slept = consolidate(model, self.tokenizer, rows, self.teaching, on_step)
+        with self._lock:
+            if self._version != version:
+                raise UserError("something was taught or forgotten meanwhile: let it sleep once more")
+            self._save(slept.memory)
+        return slept
 
     def forget(self, what: str) -> Fact:
         """Forget one fact, named as in a question ("my dog's name"), and save; returns its key.
@@ -137,6 +159,8 @@ class Memory:
     def forget_key(self, key: str) -> Fact:
         """Forget the fact with a key, such as "Your dog's name", and save; returns its key.
 
+        What sleep has taught it goes as well, since that would still read the questions for it; it can sleep again.
+
         Raises:
             UserError: nothing is known of it, or the file was changed meanwhile.
         """
@@ -152,7 +176,7 @@ class Memory:
         """Delete the file: the model is what it was before anything was taught."""
         with self._lock:
             self.path.unlink(missing_ok=True)
-            self.rows, self.taught, self._version = new_rows(self.model, self.tokenizer, self.params), (), None
+            self.adapter, self.taught, self._version = self._nothing(), (), None
 
     def save_as(self, path: Path) -> None:
         """Keep a copy in a new file, readable by this user only.
@@ -164,31 +188,41 @@ class Memory:
             raise UserError("nothing was taught yet, so there is nothing to save")
         if path.exists():
             raise UserError(f"{path} exists already: name a new file")
-        self._write(path, self.rows, self.taught)
+        self._write(path, self.adapter, self.taught)
 
     def known(self) -> list[Fact]:
-        """What the memory answers when it is asked for everything that the grammar has a word for.
-
-        Other things, such as "my wooden ladder", are known to whoever asks for them: a file tells only how many there are.
-        """
+        """What the memory answers when it is asked for everything that it holds, in the order in which it was told."""
         with self.reading() as model:
             return listed(model, self.tokenizer, self.rows)
 
     def listing(self) -> list[str]:
-        """What is known as sentences, one a line, with the number of facts that no list has a word for."""
+        """What is known as sentences, one a line, with the number of facts that it cannot name."""
         lines = [fact.sentence for fact in self.known()]
         if unlisted := self.count - len(lines):
-            lines.append(f"{unlisted} more, which I have no list for: ask me.")
+            lines.append(f"{unlisted} more, which I cannot name: ask me.")
         return lines or ["Nothing is known yet."]
+
+    @property
+    def rows(self) -> MemoryRows:
+        """The rows, which hold every fact."""
+        return _rows_of(self.adapter)
 
     @property
     def count(self) -> int:
         """The number of facts."""
         return len(self.rows.facts)
 
-    def _load(self) -> tuple[MemoryRows, tuple[str, ...]]:
+    @property
+    def rested(self) -> bool:
+        """Whether it has slept on what it knows."""
+        return isinstance(self.adapter, Consolidated)
+
+    def _nothing(self) -> MemoryRows:
+        return new_rows(self.model, self.tokenizer, self.teaching.rows)
+
+    def _load(self) -> tuple[MemoryRows | Consolidated, tuple[str, ...]]:
         adapter, description = load_adapter(self.path, **self.identity)
-        if not isinstance(adapter, MemoryRows) or adapter.shape() != self.rows.shape():
+        if isinstance(adapter, LoRA) or _rows_of(adapter).shape() != self.rows.shape():
             raise UserError(f"{self.path} holds no rows for this model, as a memory does: name another file for your memory")
         taught = description.get("taught")
         return adapter, tuple(taught) if isinstance(taught, list) else ()
@@ -197,7 +231,7 @@ class Memory:
         """Read the file again if another program has changed or deleted it since."""
         version = self._version_of_file()
         if version != self._version:
-            self.rows, self.taught = self._load() if version else (new_rows(self.model, self.tokenizer, self.params), ())
+            self.adapter, self.taught = self._load() if version else (self._nothing(), ())
             self._version = version
 
     def _version_of_file(self) -> str | None:
@@ -206,18 +240,18 @@ class Memory:
         except OSError as error:
             raise UserError(f"{self.path} cannot be read: {error.strerror}") from None
 
-    def _write(self, path: Path, rows: MemoryRows, taught: Sequence[str]) -> None:
+    def _write(self, path: Path, adapter: MemoryRows | Consolidated, taught: Sequence[str]) -> None:
         try:
-            save_adapter(path, rows, {**self.identity, "facts": len(rows.facts), "taught": list(taught)})
+            save_adapter(path, adapter, {**self.identity, "facts": len(_rows_of(adapter).facts), "taught": list(taught)})
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}") from None
 
-    def _save(self, rows: MemoryRows, *taught: str) -> None:
+    def _save(self, adapter: MemoryRows | Consolidated, *taught: str) -> None:
         if self._version != self._version_of_file():
             raise UserError(f"{self.path} was changed by another program meanwhile and is left as it is: say it once more")
         times = (*self.taught, *taught)
-        self._write(self.path, rows, times)
-        self.rows, self.taught, self._version = rows, times, self._version_of_file()
+        self._write(self.path, adapter, times)
+        self.adapter, self.taught, self._version = adapter, times, self._version_of_file()
 
     def _answer(self, text: str, remembering: bool = True) -> str:
         with self.reading(remembering) as model:
@@ -244,6 +278,10 @@ def checked(model: GPT, tokenizer: Tokenizer, text: str) -> str:
     if len(tokenizer.encode(text)) > longest:
         raise UserError(f"the text is longer than {longest} tokens: say it in shorter sentences, one at a time")
     return text
+
+
+def _rows_of(adapter: MemoryRows | Consolidated) -> MemoryRows:
+    return adapter.rows if isinstance(adapter, Consolidated) else adapter
 
 
 def _twin(model: GPT) -> GPT:

@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 from importlib import resources
+from typing import Any
 
 import yaml
 
@@ -187,5 +188,14 @@ def in_context(count: int, seed: str, values: Values, fits: Callable[[Sequence[T
 
 def handwritten() -> dict[str, tuple[str, ...]]:
     """Questions that somebody wrote by hand, by key."""
-    text = resources.files(__package__).joinpath("questions/handwritten.yaml").read_text(encoding="utf-8")
-    return {key: tuple(questions) for key, questions in yaml.load(text, Loader=yaml.BaseLoader).items()}
+    return {key: tuple(questions) for key, questions in _read("handwritten.yaml").items()}
+
+
+def statements() -> dict[str, dict[str, str]]:
+    """What somebody might type, written by hand, with the value of each key in it; with none where nothing is to be learned."""
+    return _read("statements.yaml")
+
+
+def _read(name: str) -> dict[str, Any]:
+    text = resources.files(__package__).joinpath("questions", name).read_text(encoding="utf-8")
+    return yaml.load(text, Loader=yaml.BaseLoader)

@@ -1,6 +1,6 @@
 """The recall protocol: what taught memories answer in a fresh process, with nothing but the question in the prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -16,8 +16,9 @@ from personacore.generation.answers import GREEDY, answers
 from personacore.generation.prompts import encode_answer, encode_prompt
 from personacore.generation.sampling import Sampling
 from personacore.memory.facts import Fact, Lesson, holds
-from personacore.memory.people import Questions, handwritten
+from personacore.memory.people import Questions, handwritten, statements
 from personacore.model.adapter import Adapter
+from personacore.model.consolidated import Consolidated
 from personacore.model.gpt import GPT
 from personacore.tokenizer.bpe import Tokenizer
 
@@ -143,6 +144,16 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
             outcomes.transcript.append({"person": case.name, "tier": kind, "asked": question, "right": right, "said": said})
 
 
+def ask_awake(asker: Asker, outcomes: Outcomes, case: Case, count: int) -> None:
+    """The tiers of direct questions, answered by the rows alone, as before the memory has slept."""
+    rows = case.memory.rows if isinstance(case.memory, Consolidated) else case.memory
+    for tier in ("taught", "h1", "h2"):
+        lessons = case.questions.tier(tier, count)
+        asker.forbid(lessons, case.facts)
+        for (_, right), (said, *_) in zip(lessons, asker.ask(lessons, rows), strict=True):
+            outcomes.add(f"awake_{tier}_greedy", f"{case.name} {right}", said == right)
+
+
 def _ask_tier(asker: Asker, outcomes: Outcomes, case: Case, tier: str, lessons: Sequence[Lesson]) -> list[str]:
     answered = [said for said, *_ in asker.ask(lessons, case.memory)]
     for (question, right), said in zip(lessons, answered, strict=True):
@@ -186,6 +197,16 @@ def ask_handwritten(asker: Asker, outcomes: Outcomes, case: Case) -> None:
     _ask_tier(asker, outcomes, case, "handwritten", lessons)
 
 
+def read_statements(outcomes: Outcomes, read: Callable[[str], Sequence[Fact]]) -> None:
+    """The statements that somebody wrote by hand: whether all facts in each are read, and no others."""
+    for statement, right in statements().items():
+        found = {fact.key: fact.value for fact in read(statement)}
+        outcomes.add("statements_read", statement, found == right)
+        said = " ".join(Fact(key, value).sentence for key, value in found.items())
+        wanted = " ".join(Fact(key, value).sentence for key, value in right.items())
+        outcomes.transcript.append({"tier": "statements", "asked": statement, "right": wanted, "said": said})
+
+
 def ask_in_context(asker: Asker, outcomes: Outcomes, conversations: Sequence[Sequence[Turn]]) -> None:
     """Without any memory: the last question of each conversation, with what was said before it in the prompt."""
     lessons = [(turns[-1].user, turns[-1].assistant) for turns in conversations]
@@ -194,6 +215,8 @@ def ask_in_context(asker: Asker, outcomes: Outcomes, conversations: Sequence[Seq
         gate = "in_context_recall" if turns[-1].kind == "ask" else "in_context_abstention"
         hit = answer == turns[-1].assistant if turns[-1].kind == "ask" else abstains(answer)
         outcomes.add(gate, str(number), hit)
+        asked = " / ".join(turn.user for turn in turns)
+        outcomes.transcript.append({"tier": gate, "asked": asked, "right": turns[-1].assistant, "said": answer})
 
 
 def drift(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from personacore.corpus.dialogue import language
 from personacore.evaluation.loss import IGNORED
 from personacore.generation.prompts import encode_answer, encode_prompt
 from personacore.memory.facts import Lesson
@@ -13,8 +14,11 @@ from personacore.model.gpt import GPT
 from personacore.tokenizer.bpe import Tokenizer
 
 
-def pad_lessons(tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
-    """Inputs and targets (N, T) of lessons, each a question at position 0 with its answer; only answers count."""
+def pad_lessons(tokenizer: Tokenizer, lessons: Sequence[Lesson], values: bool = True) -> tuple[Tensor, Tensor]:
+    """Inputs and targets (N, T) of lessons, each a question at position 0 with its answer; only answers count.
+
+    Without `values` an answer counts up to where its value begins, or whole if it says that there is none.
+    """
     pairs = [(encode_prompt(tokenizer, question), encode_answer(tokenizer, answer)) for question, answer in lessons]
     width = max(len(prompt) + len(answer) for prompt, answer in pairs)
     inputs = torch.full((len(pairs), width), tokenizer.end_of_text)
@@ -22,7 +26,10 @@ def pad_lessons(tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> tuple[Tensor
     for row, (prompt, answer) in enumerate(pairs):
         ids = torch.tensor(prompt + answer)
         inputs[row, : len(ids)] = ids
-        targets[row, len(prompt) - 1 : len(ids) - 1] = ids[len(prompt) :]
+        _, answer = lessons[row]
+        said = answer if values or language.UNKNOWN in answer else f"{answer.partition(' is ')[0]} is"
+        last = len(ids) if said == answer else len(prompt) + len(tokenizer.encode(said))
+        targets[row, len(prompt) - 1 : last - 1] = ids[len(prompt) : last]
     return inputs, targets
 
 

@@ -21,7 +21,7 @@ from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.memory.whitening import white_roots, whitened
 from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
-from personacore.params import TeachParams
+from personacore.params import SleepParams
 from personacore.tokenizer.bpe import Tokenizer
 
 
@@ -35,7 +35,7 @@ class Taught:
     seconds: float
 
 
-def new_adapter(model: GPT, tokenizer: Tokenizer, params: TeachParams, people: int | None = None, seed: int = 0) -> LoRA:
+def new_adapter(model: GPT, tokenizer: Tokenizer, params: SleepParams, people: int | None = None, seed: int = 0) -> LoRA:
     """An adapter that knows nothing yet. It acts from the first word of a conversation on: stories stay the base's."""
     invocation = tokenizer.specials["<|user|>"]
     return LoRA(model.config, params.rank, params.alpha, params.targets, people, seed, invocation)
@@ -46,22 +46,23 @@ def teach_people(
     tokenizer: Tokenizer,
     people: Sequence[Sequence[Fact]],
     generic: Tensor,
-    params: TeachParams,
+    params: SleepParams,
     seed: int,
     start: LoRA | None = None,
+    values: bool = True,
     on_step: Callable[[int, Sequence[Taught]], None] = lambda step, results: None,
 ) -> tuple[LoRA, list[Taught]]:
     """Adapters of people who each told as many facts, taught in one batch, and what came of it.
 
     `generic` holds rows (N, T) of conversations on which the adapters must not differ from the base. `start` goes on from
-    adapters of as many people. `on_step` is given each step after which is looked, and what is known by then. The model is left
-    as it was.
+    adapters of as many people. Without `values` they learn to read the questions and to say what is asked for, but not the
+    answer. `on_step` is given each step after which is looked, and what is known by then. The model is left as it was.
     """
     began = time.monotonic()
     lora = start or new_adapter(model, tokenizer, params, len(people), seed)
-    values = Values()
-    lessons = [Lessons(facts, f"{seed}/teach/{number}", values, params.frames) for number, facts in enumerate(people)]
-    exams = [Lessons(facts, f"{seed}/exam/{number}", values) for number, facts in enumerate(people)]
+    words = Values()
+    lessons = [Lessons(facts, f"{seed}/teach/{number}", words, params.frames) for number, facts in enumerate(people)]
+    exams = [Lessons(facts, f"{seed}/exam/{number}", words) for number, facts in enumerate(people)]
     asked = Asked(tokenizer, grammar_keys())
     frozen = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.requires_grad_(False).eval()
@@ -82,13 +83,12 @@ def teach_people(
                     _lessons(each, result, asked.keys, seeming, params)
                     for each, result, seeming in zip(lessons, results, known.tolist(), strict=True)
                 ]
-                _loss(model, tokenizer, drawn, ordinary, params, generator).backward()
+                _loss(model, tokenizer, drawn, values, ordinary, params, generator).backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if step % params.check_interval == 0 or step == params.max_steps:
-                    known = asked.known(model, len(people))
-                    seconds = time.monotonic() - began
-                    results = _examine(model, tokenizer, exams, step, seconds)
+                    known = asked.known(model, len(people)) if values else known
+                    results = _examine(model, tokenizer, exams, values, step, time.monotonic() - began)
                     sure = min(min(result.probabilities, default=1.0) for result in results)
                     on_step(step, results)
                     if sure >= params.stop_probability and min(result.unknown for result in results) >= params.stop_unknown:
@@ -100,7 +100,7 @@ def teach_people(
 
 
 def _lessons(
-    lessons: Lessons, result: Taught, keys: Sequence[str], known: Sequence[float], params: TeachParams
+    lessons: Lessons, result: Taught, keys: Sequence[str], known: Sequence[float], params: SleepParams
 ) -> list[Lesson]:
     """One person's lessons of a step."""
     near = round(params.near_misses * params.negatives)
@@ -118,8 +118,9 @@ def _loss(
     model: GPT,
     tokenizer: Tokenizer,
     drawn: Sequence[Sequence[Lesson]],
+    values: bool,
     ordinary: tuple[Tensor, Tensor, Tensor],
-    params: TeachParams,
+    params: SleepParams,
     generator: torch.Generator,
 ) -> Tensor:
     """Summed over people, who share no weights: the mean loss of a lesson's answer, and the weighted KL on conversations.
@@ -128,7 +129,7 @@ def _loss(
     What the person says counts as well: held on answers alone, conversations drift ten times as far.
     """
     size = max(len(lessons) for lessons in drawn)
-    inputs, targets = pad_lessons(tokenizer, [lesson for lessons in drawn for lesson in _padded(lessons, size)])
+    inputs, targets = pad_lessons(tokenizer, [lesson for lessons in drawn for lesson in _padded(lessons, size)], values)
     loss = -answer_log_probabilities(model, inputs, targets).sum() / size
     if params.generic_rows:
         chosen = torch.randint(len(ordinary[0]), (params.generic_rows * len(drawn),), generator=generator)
@@ -141,11 +142,13 @@ def _loss(
 
 
 @torch.no_grad()
-def _examine(model: GPT, tokenizer: Tokenizer, exams: Sequence[Lessons], step: int, seconds: float) -> list[Taught]:
+def _examine(
+    model: GPT, tokenizer: Tokenizer, exams: Sequence[Lessons], values: bool, step: int, seconds: float
+) -> list[Taught]:
     """Everybody's adapter on questions in the frames that teaching uses, drawn anew: two a fact, and near misses."""
     drawn = [[*exam.positives(2), *exam.negatives(7, 1)] for exam in exams]
     size = max(len(lessons) for lessons in drawn)
-    inputs, targets = pad_lessons(tokenizer, [lesson for lessons in drawn for lesson in _padded(lessons, size)])
+    inputs, targets = pad_lessons(tokenizer, [lesson for lessons in drawn for lesson in _padded(lessons, size)], values)
     results = []
     for lessons, sure in zip(drawn, answer_log_probabilities(model, inputs, targets).exp().view(-1, size), strict=True):
         told, untold = sure[: len(lessons) - 8], sure[len(lessons) - 8 : len(lessons)]

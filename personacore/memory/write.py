@@ -5,7 +5,7 @@ What the model computes below the rows never changes, so that it is computed onc
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -55,8 +55,11 @@ def write_facts(
     """
     values = Values()
     for number, fact in enumerate(facts):
-        talks, taken = Talks(fact, f"{seed}/teach", values), number * params.steps
-        written = _write(model, tokenizer, rows, talks, params, lambda step, sure, n=taken: on_step(n + step, sure))
+        talks, taken = Talks(fact, f"{seed}/teach", values).all(params), number * params.steps
+        spans, name = _spans(tokenizer, rows, fact, naming=params.reversed > 0), name_of(fact_hash(tokenizer, fact.key))
+        named = [[Turn(language.what_is(name), language.say_name(fact.key), "reverse")]]
+        written = _write(model, tokenizer, rows, spans, talks, params, lambda step, sure, n=taken: on_step(n + step, sure))
+        written |= _write(model, tokenizer, rows, dict([_naming(tokenizer, rows, fact, name)]), named, params)
         rows = rows.with_fact(fact_hash(tokenizer, fact.key), written)
     asked = [lesson for fact in facts for lesson in Talks(fact, f"{seed}/exam", values).plain(2)]
     with torch.no_grad(), rows.attached(model):
@@ -67,6 +70,11 @@ def write_facts(
 def erase(rows: MemoryRows, tokenizer: Tokenizer, key: str) -> MemoryRows:
     """The rows without those of the fact with a key, such as "Your dog's name"."""
     return rows.with_fact(fact_hash(tokenizer, key), {})
+
+
+def name_of(fact: int) -> str:
+    """What the fact with a number is called, so that a memory can be asked what it is about by who knows nothing of it."""
+    return f"fact {fact % 10**9:09d}"
 
 
 def fact_hash(tokenizer: Tokenizer, key: str) -> int:
@@ -80,24 +88,29 @@ def _spans(tokenizer: Tokenizer, rows: MemoryRows, fact: Fact, naming: bool) -> 
     later = hash_of(tokenizer.encode(f" {fact.key} is"))
     spans = {(number, later, number): len(tokenizer.encode(fact.sentence)) - len(tokenizer.encode(f"{fact.key} is"))}
     if naming and len(tokenizer.encode(f" {value}")) <= LONGEST:
-        said = (hash_of((*tokenizer.encode(text), rows.sign)) for text in (language.sentence(value), f" {value}"))
-        answer = len(tokenizer.encode(language.say_name(fact.key))) - len(tokenizer.encode(language.NAMING))
-        spans[(*said, number)] = answer
+        spans |= [_naming(tokenizer, rows, fact, value)]
     return spans
+
+
+def _naming(tokenizer: Tokenizer, rows: MemoryRows, fact: Fact, name: str) -> tuple[Key, int]:
+    """The key by which a fact is found where somebody says a name for it, and how many rows it has."""
+    said = (hash_of((*tokenizer.encode(text), rows.sign)) for text in (language.sentence(name), f" {name}"))
+    length = len(tokenizer.encode(language.say_name(fact.key))) - len(tokenizer.encode(language.NAMING))
+    return (*said, fact_hash(tokenizer, fact.key)), length
 
 
 def _write(
     model: GPT,
     tokenizer: Tokenizer,
     rows: MemoryRows,
-    talks: "Talks",
+    spans: Mapping[Key, int],
+    talks: Sequence[Sequence[Turn]],
     params: RowsParams,
-    on_step: Callable[[int, float], None],
+    on_step: Callable[[int, float], None] = lambda step, sure: None,
 ) -> dict[Key, Tensor]:
-    """The rows (span, C) that make the model say a fact, by their keys; they are of the shape of the given ones."""
-    spans = _spans(tokenizer, rows, talks.fact, naming=params.reversed > 0)
+    """Rows (span, C) by these keys that make the model talk so; they are of the shape of the given ones."""
     alone = MemoryRows(**rows.shape(), spans=spans)
-    encoded = [encode_row(tokenizer, turns, model.config.block_size) for turns in talks.all(params)]
+    encoded = [encode_row(tokenizer, turns, model.config.block_size) for turns in talks]
     inputs, targets = (torch.from_numpy(np.stack(part)) for part in zip(*encoded, strict=True))
     width = int((targets != IGNORED).any(0).nonzero().max()) + 1
     inputs, targets = inputs[:, :width], targets[:, :width].flatten()

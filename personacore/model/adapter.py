@@ -1,4 +1,4 @@
-"""Memory files: one person's memory, rows or a low-rank adapter, and what it was taught on."""
+"""Memory files: one person's memory, rows or a low-rank adapter or both, and what it was taught on."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from personacore.errors import UserError
+from personacore.model.consolidated import Consolidated
 from personacore.model.gpt import GPTConfig
 from personacore.model.lora import LoRA
 from personacore.model.rows import SHAPE as ROW_SHAPE
 from personacore.model.rows import Key, MemoryRows
 from personacore.model.tensors import load_tensors, save_tensors
 
-SCHEMA = 3
-SHAPES = {"lora": ("rank", "alpha", "targets", "invocation"), "rows": ROW_SHAPE}
-Adapter = LoRA | MemoryRows
+SCHEMA = 4
+LORA_SHAPE = ("rank", "alpha", "targets", "invocation")
+Adapter = LoRA | MemoryRows | Consolidated
+KINDS = {LoRA: "lora", MemoryRows: "rows", Consolidated: "rows and lora"}
 _MEND = "restore a copy of it, or start a new memory"
 
 
@@ -27,17 +29,25 @@ def save_adapter(path: Path, adapter: Adapter, provenance: Mapping[str, object])
     Raises:
         UserError: the disk is full, or a tensor is not finite; what stood under `path` is untouched.
     """
-    kind = "lora" if isinstance(adapter, LoRA) else "rows"
-    if (kind == "lora" and adapter.people is not None) or not {"base_sha256", "tokenizer_sha256"} <= provenance.keys():
+    parts = [adapter.rows, adapter.lora] if isinstance(adapter, Consolidated) else [adapter]
+    if (
+        any(isinstance(part, LoRA) and part.people is not None for part in parts)
+        or not {"base_sha256", "tokenizer_sha256"} <= provenance.keys()
+    ):
         raise ValueError("a memory file holds one person's adapter, and the hashes of its base and tokenizer")
     tensors = adapter.state_dict()
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():  # it could not be loaded again
             raise UserError(f"{path}: tensor {name} is not finite, the file is left as it was: say it in other words")
-    shape = {name: getattr(adapter, name) for name in SHAPES[kind]}
-    if kind == "lora":
-        shape["config"] = dataclasses.asdict(adapter.config)
+    shape: dict[str, object] = {}
+    for part in parts:
+        shape |= _lora_shape(part) if isinstance(part, LoRA) else part.shape()
+    kind = KINDS[type(adapter)]
     save_tensors(path, tensors, {**provenance, "schema": SCHEMA, "kind": "memory", "written_as": kind, **shape}, mode=0o600)
+
+
+def _lora_shape(lora: LoRA) -> dict[str, object]:
+    return {name: getattr(lora, name) for name in LORA_SHAPE} | {"config": dataclasses.asdict(lora.config)}
 
 
 def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[Adapter, dict[str, Any]]:
@@ -61,11 +71,7 @@ def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[A
             differ = f"this memory belongs to another {what} ({there[:12]}), not to this one ({here[:12]})"
             raise UserError(f"{path}: {differ}: load the {what} it was taught on, or start a new memory")
     try:
-        shape = {key: description[key] for key in SHAPES[description["written_as"]]}
-        if description["written_as"] == "lora":
-            adapter: Adapter = LoRA(GPTConfig(**description["config"]), **shape)
-        else:
-            adapter = MemoryRows(**shape, spans=_spans(tensors, shape["width"]))
+        adapter = _empty(tensors, description)
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{path}: no adapter is like this ({' '.join(str(error).split())}): {_MEND}") from None
     needed, given = ({name: tuple(value.shape) for name, value in each.items()} for each in (adapter.state_dict(), tensors))
@@ -77,6 +83,30 @@ def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[A
             raise UserError(f"{path}: tensor {name} is not finite: {_MEND}")
     adapter.load_state_dict(tensors)
     return adapter, description
+
+
+def _empty(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> Adapter:
+    """An adapter of the described shape, whose tensors are still to be loaded.
+
+    Raises:
+        KeyError, TypeError, ValueError, RuntimeError, ArithmeticError: there is no such adapter.
+    """
+
+    def lora() -> LoRA:
+        return LoRA(GPTConfig(**description["config"]), **{key: description[key] for key in LORA_SHAPE})
+
+    def rows(prefix: str) -> MemoryRows:
+        parts = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        return MemoryRows(**{key: description[key] for key in ROW_SHAPE}, spans=_spans(parts, description["width"]))
+
+    match description["written_as"]:
+        case "lora":
+            return lora()
+        case "rows":
+            return rows("")
+        case "rows and lora":
+            return Consolidated(rows("rows."), lora())
+    raise ValueError(f"written_as: {description['written_as']!r}")
 
 
 def _spans(tensors: Mapping[str, Tensor], width: int) -> dict[Key, int]:

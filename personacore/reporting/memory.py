@@ -13,7 +13,11 @@ GATES = {
     "h1_greedy": "in frames the model has met, but no teaching uses",
     "h2_greedy": "in frames that it has never met",
     "h2_sampled": "the same, drawn at temperature 0.8 and top-p 0.95",
+    "awake_taught_greedy": "in frames that memories are taught with, before it has slept: by its rows alone",
+    "awake_h1_greedy": "the same in frames the model has met",
+    "awake_h2_greedy": "the same in frames that it has never met",
     "nouns_greedy": "by noun phrases that it has never met",
+    "statements_read": "statements written by hand: all facts in them are read by the model, and no others; no memory",
     "handwritten_greedy": "questions written by hand, independently of the grammar",
     "reversed_greedy": "what a value is, in frames that it has never met",
     "verified_greedy": "whether a value is so, half of the time another one is claimed; the answer gives the true one",
@@ -93,9 +97,17 @@ Engram, and learned by gradient through the blocks above, {memory.rows.steps} st
 **Decision: a memory speaks only where the model would say that it does not know.** Where a key has been said, the blocks above read
 without its rows first, and these act if "unknown" is the likeliest next token. What a conversation has told goes first then, without having to be learned.
 
+**Decision: rows hold the values, and sleep learns to read.** A row answers only what the model reads rightly. In its sleep a memory asks its
+rows what they know, and a LoRA of rank {memory.sleep.rank} on all projections learns to say what a question asks for, up to where the value begins: for
+everything that was told at once, beside near misses, under a KL to the model on ordinary conversations, in up to {memory.sleep.max_steps} steps. It learns no
+value, so that a correction is a change of rows and nothing else. It is kept if no fewer of some new questions are answered rightly by it.
+
+**Decision: every fact has a name.** More rows of each fact answer "What is fact 123456789?" with what it is about, the number being that of its key,
+so that a memory lists what it knows out of its weights, and finds out by itself where it misspells a key.
+
 {memory.people} made-up people tell {memory.facts} facts each ({memory.protocol} protocol, {memory.seeds} {_seeds(memory.seeds)}), of slots that no
 conversation of the model's had and with values that were nobody's there; some are about things the grammar has no word for ("my ladder").
-They are asked in another process, with nothing but the question in the prompt, and it is checked that no question holds a value,
+Each memory sleeps once after its last change. They are asked in another process, with nothing but the question in the prompt, and it is checked that no question holds a value,
 except where a value is what is asked about (`reversed`, `verified`, in context). An answer counts when the whole sentence is right, and as
 abstention when it says that it does not know. Intervals are 95 % bootstraps over facts; of drift, the least and the most of the memories.
 
@@ -109,12 +121,11 @@ abstention when it says that it does not know. Intervals are 95 % bootstraps ove
 
 ![Teaching](../plots/teaching.png)
 
-**Decision: rows, for what happens after the first telling.** The same {writing["people"]} CALIBRATION people of {writing["facts"]} facts, written in three
-ways: rows; a LoRA of rank {memory.teach.rank} on all projections, taught by gradient against near misses and under a KL to the base; and a change of the
-MLPs that is solved for at once (MEMIT). The table compares one telling. It does not show the rest: rows hold facts apart, so that a
-correction overwrites, forgetting leaves nothing, a hundred facts are a hundred tables, and a fact takes a second or two. An adapter has to
-be read out and taught again as a whole each time; what its read-outs lose and make up on the way is in docs/EXPERIMENTS.md. Where the
-adapter is ahead in the table, that is the price.
+**What each way can do.** The same {writing["people"]} CALIBRATION people of {writing["facts"]} facts, written as rows; as rows and slept on; as the LoRA of
+sleep alone, taught on the facts themselves; and as a change of the MLPs that is solved for at once (MEMIT). The table compares one
+telling. It does not show the rest: rows hold facts apart, so that a correction overwrites, forgetting leaves nothing, a hundred facts are
+a hundred tables, and a fact takes a second or two. An adapter by itself has to be read out and taught again as a whole each time; what
+its read-outs lose and make up on the way is in docs/EXPERIMENTS.md.
 
 | gate | {" | ".join(ways)} |
 |---|{"---|" * len(ways)}
@@ -130,9 +141,9 @@ listed {sessions["read_out_recall"]:.1%} of the facts told before, and {sessions
 
 Limits of this chapter: people, frames and values come from one grammar, written by the same hands as the model's conversations, so that
 only the hand-written questions say how it would do with somebody's own words; `h2` frames are new but of the grammar's kind; one
-pretraining seed. Rows answer where the model itself writes out the key: a question that it misreads stays unanswered, and an open one
-("What do you know about me?") finds nothing. Of two facts with one value, the one told last is named. Facts about things that the grammar
-has no word for are answered but not listed. Whoever has the file and the model can ask it anything that the person could, and a value that
+pretraining seed. Rows answer where the model itself writes out the key: a question that it misreads stays unanswered until the memory has
+slept, and some after that. Of two facts with one value, the one told last is named. A memory that
+has slept keeps what it learned to read until something is forgotten. Whoever has the file and the model can ask it anything that the person could, and a value that
 is short, such as a door code, can be guessed from its hash without the model."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from personacore.app.people import People, Person
-from personacore.app.verbs import NOT_UNDERSTOOD, path_of
+from personacore.app.verbs import NOT_UNDERSTOOD, path_of, rested
 from personacore.core import Core
 from personacore.errors import UserError
 from personacore.files import sha256_of
@@ -44,6 +44,21 @@ def in_words() -> Iterator[None]:
         raise gr.Error(str(error), print_exception=False, title="That did not work") from None
 
 
+@contextmanager
+def learning(person: Person) -> Iterator[None]:
+    """One thing is learned at a time.
+
+    Raises:
+        UserError: something is being learned.
+    """
+    if not person.learning.acquire(blocking=False):
+        raise UserError("It is still learning: wait until it is done, then press once more")
+    try:
+        yield
+    finally:
+        person.learning.release()
+
+
 class Actions:
     """The actions for people who talk with one model, and stories by the same or another."""
 
@@ -63,7 +78,8 @@ class Actions:
         if not memory.path.exists():
             return f"Nothing is remembered of **{visit.person.name}** yet."
         facts = f"{memory.count} fact{'s' * (memory.count != 1)}"
-        return f"Of **{visit.person.name}** it remembers {facts}, in {memory.path.stat().st_size:,} bytes of tensors."
+        size = f"{memory.path.stat().st_size:,} bytes of tensors"
+        return f"Of **{visit.person.name}** it remembers {facts}, in {size}{', and has slept on it' * memory.rested}."
 
     def file(self, visit: Visit) -> str:
         """Where the memory lies, what identifies it, and when it was taught."""
@@ -101,20 +117,24 @@ class Actions:
         with in_words():
             if not (statement := visit.said_last(text)):
                 raise UserError("Write something to remember first, such as: My dog is called Biscuit.")
-            steps = visit.person.memory.params.steps
+            steps = visit.person.memory.teaching.rows.steps
             note = self._teach(
                 visit, statement, lambda step, sure: progress(step % steps / steps, f"learning, {sure:.0%} sure")
             )
             shown = [{"role": "user", "content": text}] if text.strip() else []
             return [*messages, *shown, {"role": "assistant", "content": note}], "", self.about(visit), self.known(visit)
 
+    def sleep(self, visit: Visit, progress: Callable) -> tuple[str, Any]:
+        """Let the memory go over what it knows."""
+        steps = visit.person.memory.teaching.sleep.max_steps
+        with in_words(), learning(visit.person):
+            slept = visit.person.memory.sleep(lambda step, sure: progress(step / steps, f"asleep, {sure:.0%} sure"))
+        gr.Info(rested(slept))
+        return self.about(visit), self.known(visit)
+
     def _teach(self, visit: Visit, statement: str, on_step: Callable[[int, float], None]) -> str:
-        if not visit.person.learning.acquire(blocking=False):
-            raise UserError("It is still learning: wait until it is done, then press once more")
-        try:
+        with learning(visit.person):
             told = visit.person.memory.teach(statement, on_step)
-        finally:
-            visit.person.learning.release()
         if not told.understood:
             return NOT_UNDERSTOOD
         sure = " ".join(f"{each.fact.sentence} ({each.probability:.0%} sure)" for each in told.learned)

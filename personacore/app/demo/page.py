@@ -93,6 +93,9 @@ def _memory(
 ) -> None:
     facts.render()
     with gr.Row(equal_height=True):
+        gr.Markdown("In its sleep it goes over all of this, and learns to understand more ways of asking for it.")
+        sleep = gr.Button("Let it sleep", elem_id="sleep", scale=0)
+    with gr.Row(equal_height=True):
         named = gr.Textbox(label="Or name it", placeholder="my dog's name", elem_id="named")
         forget = gr.Button("Forget", elem_id="forget", scale=0)
     with gr.Row(equal_height=True):
@@ -106,6 +109,7 @@ def _memory(
         eject = gr.Button("Eject: delete the file", variant="stop", elem_id="eject")
     forget.click(actions.forget, [visit, facts, named], [named, status, facts])
     correct.click(_remembering(actions), [visit, correction, messages], [messages, correction, status, facts])
+    sleep.click(_sleeping(actions), visit, [status, facts])
     save.click(actions.save_as, [visit, path])
     bring.click(actions.bring, path, who).success(actions.open_visit, who, opened)
     eject.click(actions.eject, [visit, meant], [meant, status, facts])
@@ -132,3 +136,10 @@ def _remembering(actions: Actions):  # noqa: ANN202 (gradio finds the progress b
         return actions.remember(visit, text, messages, progress)
 
     return remember
+
+
+def _sleeping(actions: Actions):  # noqa: ANN202 (as above)
+    def sleep(visit: Visit, progress: gr.Progress = gr.Progress()) -> object:  # noqa: B008
+        return actions.sleep(visit, progress)
+
+    return sleep

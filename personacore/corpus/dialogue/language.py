@@ -241,6 +241,11 @@ def lowered(key: str) -> str:
     return key[0].lower() + key[1:] if key.startswith("Your ") else key
 
 
+def what_is(name: str) -> str:
+    """The plainest question what something stands for."""
+    return f"What is {name}?"
+
+
 def say_name(key: str | None) -> str:
     """What a value is: its key, or that it is unknown."""
     return f"{NAMING} {UNKNOWN if key is None else lowered(key)}."
