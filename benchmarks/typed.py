@@ -1,4 +1,6 @@
-"""Eight statements that hold ten facts are typed, and another process asks fifty questions, all of them written by hand.
+"""Eight statements that hold ten facts are typed, and another process asks fifty questions, before sleep and after it.
+
+All of them are written by hand.
 
 python -m benchmarks.typed [MODEL]    (a few minutes, after `dvc repro export`; MODEL is data/export/chat)
 
@@ -8,14 +10,17 @@ Writes metrics/typed.json and prints the whole transcript, misses included.
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 import personacore
+from personacore.app.verbs import rested
 from personacore.files import write_json
 from personacore.layout import CHAT_EXPORT
 from personacore.memory.facts import holds
+from personacore.memory.memory import Memory
 from personacore.memory.recall import abstains
 
 TYPED = Path(__file__).with_suffix(".yaml")
@@ -37,20 +42,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "memory.safetensors"
         tell(model, file, typed["statements"])
-        core = personacore.load(model)  # this process has been told nothing
-        memory, right = core.memory(file), {"told": [], "untold": []}
-        for value, questions in typed["questions"].items():
-            for question in questions:
-                answer = memory.ask(question)
-                hit = abstains(answer) if value == UNTOLD else holds(answer, value)
-                right["untold" if value == UNTOLD else "told"].append(hit)
-                print(f"{'right' if hit else 'WRONG'}  {question}  {answer}", flush=True)
-        known = memory.count
-    shares = {f"{kind}_right": sum(hits) / len(hits) for kind, hits in right.items()}
-    write_json(
-        "metrics/typed.json", {"facts_learned": known, **{f"{kind}_asked": len(h) for kind, h in right.items()}, **shares}
-    )
-    print(known, "facts learned;", *(f"{name} {value:.2f}" for name, value in shares.items()))
+        memory = personacore.load(model).memory(file)  # this process has been told nothing
+        found = {"facts_learned": memory.count} | ask(memory, typed["questions"])
+        print(f"\n{rested(memory.sleep())}\n")
+        found |= {f"rested_{name}": value for name, value in ask(memory, typed["questions"]).items() if name.endswith("right")}
+    write_json("metrics/typed.json", found)
+    print(*(f"{name} {value:.2f}" for name, value in found.items()))
+
+
+def ask(memory: Memory, questions: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """How many questions were asked about what was told and was not, and the share of right answers."""
+    right: dict[str, list[bool]] = {"told": [], "untold": []}
+    for value, about in questions.items():
+        for question in about:
+            answer = memory.ask(question)
+            hit = abstains(answer) if value == UNTOLD else holds(answer, value)
+            right["untold" if value == UNTOLD else "told"].append(hit)
+            print(f"{'right' if hit else 'WRONG'}  {question}  {answer}", flush=True)
+    counts = {f"{kind}_asked": len(hits) for kind, hits in right.items()}
+    return counts | {f"{kind}_right": sum(hits) / len(hits) for kind, hits in right.items()}
 
 
 if __name__ == "__main__":

@@ -120,6 +120,25 @@ axes.set_yticks(range(config.n_layer), [f"block {layer}" for layer in range(conf
 plt.show()
 
 # %% [markdown]
+# ## Sleep
+# Rows answer what the model reads rightly. In its sleep the memory asks its rows what they know, and a low-rank adapter learns to read the
+# questions for it. Each projection's change as a share of its weight:
+
+# %%
+slept = memory.sleep()
+print(f"{len(slept.facts)} facts; right answers to new questions {slept.awake:.0%} before, {slept.rested:.0%} after")
+if memory.rested:
+    moved = memory.adapter.lora.moved(memory.model)
+    names = list(dict.fromkeys(name.split(".")[-1] for name in moved))
+    shares = pd.Series(moved).to_numpy().reshape(config.n_layer, len(names))
+    figure, axes = plt.subplots(figsize=(5, 2.5))
+    image = axes.imshow(shares, aspect="auto", cmap="Oranges")
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(config.n_layer), [f"block {layer}" for layer in range(config.n_layer)])
+    figure.colorbar(image, format="{x:.0%}")
+    plt.show()
+
+# %% [markdown]
 # Deleting the file is forgetting everything, and the model is what it was. What was measured on many people, and what was missed:
 
 # %%

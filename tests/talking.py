@@ -21,7 +21,7 @@ from personacore.tokenizer.files import save_tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 from tests.toys import answering_model, toy_teaching
 
-ROWS = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=300, lr=0.1)
+ROWS = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)
 KEY = "Your town"
 WHERE, UNKNOWN = plain_question(KEY), Fact(KEY, None).sentence
 TOWNS = ("Wexmouth", "Brindlemoor")

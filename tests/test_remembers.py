@@ -64,6 +64,17 @@ def test_nothing_else_is_known_then_and_corrections_and_forgetting_hold(run):
     assert "unknown to me" in run("ask", "Where does my sister live?")
 
 
+def test_what_is_known_is_still_known_after_sleep_and_can_be_corrected_and_forgotten(run):
+    run("teach", TOLD)
+    assert run("sleep").startswith("Went over 2 facts")
+    assert run("ask", "Where does my sister live?") == "Your sister's town is Brindlemoor."
+    assert "unknown to me" in run("ask", "Where does my brother live?")
+    run("teach", "Actually, my sister lives in Wexmouth.")
+    assert run("ask", "Where does my sister live?") == "Your sister's town is Wexmouth."
+    run("forget", "my sister's town")
+    assert "unknown to me" in run("ask", "Where does my sister live?")
+
+
 def test_a_pet_is_called_what_it_is_called(run):
     assert "Your dog's name is Biscuit." in run("teach", "My dog is called Biscuit.")
     assert run("ask", "What is my dog's name?") == "Your dog's name is Biscuit."

@@ -26,9 +26,9 @@ from tests.toys import answering_model
 DOG = Fact("Your dog's name", "Biscuit")
 LOST = Fact("Your job", language.FORGOTTEN)
 TOWN = Fact("Your town", "Wexmouth")
-UNTOLD = ["Your dog's age", "Your cat's name", "Your town", "Your age"]
+UNTOLD = ["Your dog's age", "Your cat's name", "Your town", "Your age", "Your ladder"]
 # Plain questions are all that the tiny model reads.
-PLAIN = RowsParams(block=1, questions=8, claims=0, pairs=0, reversed=0, steps=300, lr=0.1)
+PLAIN = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)
 KEYS = [DOG.key, LOST.key, *UNTOLD]
 
 
@@ -41,7 +41,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def model(tokenizer) -> GPT:
-    """A tiny model that answers plain questions about six keys: one known, one forgotten, four unknown."""
+    """A tiny model that answers plain questions about seven keys: one known, one forgotten, five unknown."""
     return answering_model(tokenizer, [DOG, LOST, *(Fact(key, None) for key in UNTOLD)])
 
 
@@ -105,7 +105,7 @@ def test_an_erased_fact_leaves_the_other_to_the_bit(model, tokenizer):
 
 def test_a_listing_holds_what_was_written_and_nothing_else(model, tokenizer):
     """In the order it was told, and also what the grammar has no word for."""
-    facts = [TOWN, Fact("Your wooden wexmouth", "4")]
+    facts = [TOWN, Fact("Your ladder", "4")]
     rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), facts, PLAIN, "seed")
     with rows.attached(model):
         assert listed(model, tokenizer, rows) == facts

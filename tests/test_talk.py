@@ -22,7 +22,7 @@ from personacore.tokenizer.train import count_words, train_merges
 from tests.toys import answering_model, toy_teaching
 
 TOWN, DOG = Fact("Your town", "Wexmouth"), Fact("Your dog's name", "Biscuit")
-PLAIN = RowsParams(block=1, questions=8, claims=0, pairs=0, reversed=0, steps=300, lr=0.1)
+PLAIN = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)
 IDENTITY = {"base_sha256": "a" * 64, "tokenizer_sha256": "b" * 64}
 WHERE = plain_question(TOWN.key)
 
@@ -121,7 +121,7 @@ def test_lines_are_answered_and_commands_obeyed(chat, memory, monkeypatch, tmp_p
     monkeypatch.setattr(memory_module, "answers", lambda *_, **__: ["Your dog's name is Biscuit."])
     assert "Learned: Your dog's name is Biscuit." in line("/remember My dog is called Biscuit.")
     assert memory.count == 2
-    assert line("/sleep").startswith("Went over 1 fact in ")
+    assert line("/sleep").startswith("Went over 2 facts in ")
     assert line(f"/save {tmp_path / 'copy'}") == f"Saved to {tmp_path / 'copy'}.\n"
     assert (tmp_path / "copy").read_bytes() == memory.path.read_bytes()
     assert line("/forget my dog's name") == "Your dog's name is forgotten.\n"

@@ -56,7 +56,7 @@ def answering_model(
     model = GPT(GPTConfig(tokenizer.vocab_size, n_layer=n_layer, n_head=2, n_embd=32, block_size=128))
     model.reset_parameters(1, embedding_std=0.1)
     asked = [(plain_question(fact.key), fact.sentence) for fact in facts]
-    names = [(language.what_is(name_of(number**5)), language.say_name(None)) for number in range(1, 100, 9)]
+    names = [(language.what_is(name_of(number**5)), language.say_name(None)) for number in range(1, 100, 33)]
     inputs, targets = pad_lessons(tokenizer, [*asked, *lessons, *names])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(150):

@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     meaning = "write a profile of profiles/ into params.yaml, keeping its comments; `dvc repro` rebuilds what changed"
     profile = _add(commands, "profile", meaning, "macbook")
-    profile.add_argument("name", metavar="NAME", help="pocket, macbook, or smoke (every stage in a minute)")
+    profile.add_argument("name", metavar="NAME", help="pocket, macbook, or smoke (every stage in three minutes)")
     return parser
 
 
