@@ -1,8 +1,8 @@
-"""What each part of teaching is worth: one param changed at a time, on CALIBRATION people.
+"""What each part of sleep is worth: one param changed at a time, on CALIBRATION people.
 
-python -m benchmarks.teaching [NAME ...]    (about a minute a variant and seed on two cores, after `dvc repro export`)
+python -m benchmarks.sleep [NAME ...]    (about a minute a variant and seed on two cores, after `dvc repro export`)
 
-Writes metrics/teaching.json: the mean over seeds of each gate, and the seconds it took for a fact.
+Writes metrics/sleep.json: the mean over seeds of each gate, and the seconds it took for a fact.
 """
 
 import dataclasses
@@ -12,14 +12,14 @@ import time
 
 from personacore.corpus.dialogue.files import read_conversations
 from personacore.corpus.dialogue.values import Values
-from personacore.export.slim import load_slim
+from personacore.export.slim import load_slim, load_teaching
 from personacore.files import write_json
-from personacore.layout import CALIBRATION, CHAT_EXPORT, PRETRAIN
+from personacore.layout import CALIBRATION, CHAT_EXPORT
 from personacore.memory.comparison import measure
-from personacore.memory.generic import generic_rows
 from personacore.memory.people import draw_people
 from personacore.memory.teach import teach_people
-from personacore.params import load_params
+from personacore.memory.write import new_rows, write_facts
+from personacore.model.consolidated import Consolidated
 
 PEOPLE, FACTS, SEEDS, TALKS = 2, 10, 3, 100
 SHOWN = ("taught_greedy", "h1_greedy", "h2_greedy", "h2_sampled", "abstain_known_slot", "dialogue_drift", "seconds_per_fact")
@@ -37,24 +37,30 @@ VARIANTS: dict[str, dict[str, object]] = {
 
 
 def main() -> None:
-    """Teach in each way, print a line each, and keep the table."""
+    """Let the same rows sleep in each way, print a line each, and keep the table."""
     names = sys.argv[1:] or list(VARIANTS)
     model, tokenizer = load_slim(CHAT_EXPORT)
-    params = load_params().memory.sleep
-    generic = generic_rows(read_conversations(PRETRAIN), tokenizer, model.config.block_size)
-    people = draw_people(PEOPLE, FACTS, "calibration", "teaching", Values())
+    teaching, _ = load_teaching(CHAT_EXPORT)
+    people = draw_people(PEOPLE, FACTS, "calibration", "sleep", Values())
     talks, table = read_conversations(CALIBRATION)[:TALKS], {}
+    new = new_rows(model, tokenizer, teaching.rows)
+    rows = [write_facts(model, tokenizer, new, facts, teaching.rows, "sleep")[0].requires_grad_(False) for facts in people]
+    print(f"{'rows alone':20}", *_shown(measure(model, tokenizer, people, rows, talks)), sep="  ", flush=True)
     for name in names:
-        runs = []
+        runs, params = [], dataclasses.replace(teaching.sleep, **VARIANTS[name])
         for seed in range(SEEDS):
             began = time.monotonic()
-            lora, _ = teach_people(model, tokenizer, people, generic, dataclasses.replace(params, **VARIANTS[name]), seed)
+            lora, _ = teach_people(model, tokenizer, people, teaching.generic, params, seed, values=False)
             seconds = (time.monotonic() - began) / (PEOPLE * FACTS)
-            memories = [lora.person(place).requires_grad_(False) for place in range(PEOPLE)]
+            memories = [Consolidated(each, lora.person(place).requires_grad_(False)) for place, each in enumerate(rows)]
             runs.append(measure(model, tokenizer, people, memories, talks) | {"seconds_per_fact": seconds})
         table[name] = {gate: round(statistics.mean(run[gate] for run in runs), 4) for gate in runs[0]}
-        print(f"{name:20}", *(f"{gate} {table[name][gate]:.3f}" for gate in SHOWN), sep="  ", flush=True)
-        write_json("metrics/teaching.json", {"people": PEOPLE, "facts": FACTS, "seeds": SEEDS, "variants": table})
+        print(f"{name:20}", *_shown(table[name]), sep="  ", flush=True)
+        write_json("metrics/sleep.json", {"people": PEOPLE, "facts": FACTS, "seeds": SEEDS, "variants": table})
+
+
+def _shown(found: dict[str, float]) -> list[str]:
+    return [f"{gate} {found[gate]:.3f}" for gate in SHOWN if gate in found]
 
 
 if __name__ == "__main__":
