@@ -121,7 +121,7 @@ def test_lines_are_answered_and_commands_obeyed(chat, memory, monkeypatch, tmp_p
     monkeypatch.setattr(memory_module, "answers", lambda *_, **__: ["Your dog's name is Biscuit."])
     assert "Learned: Your dog's name is Biscuit." in line("/remember My dog is called Biscuit.")
     assert memory.count == 2
-    assert line("/sleep").startswith("Went over 2 facts in ")
+    assert line("/sleep").startswith("Went over 2 facts")
     assert line(f"/save {tmp_path / 'copy'}") == f"Saved to {tmp_path / 'copy'}.\n"
     assert (tmp_path / "copy").read_bytes() == memory.path.read_bytes()
     assert line("/forget my dog's name") == "Your dog's name is forgotten.\n"

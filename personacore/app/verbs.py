@@ -89,7 +89,7 @@ def rested(slept: "Slept") -> str:
     """What came of sleep, in words."""
     if not slept.facts:
         return "It can name nothing of what it knows, so there was nothing to go over."
-    facts = f"{len(slept.facts)} fact{'s' * (len(slept.facts) != 1)} in {slept.seconds:.0f} s"
+    facts = f"{len(slept.facts)} fact{'s' * (len(slept.facts) != 1)}"
     if slept.rested < slept.awake:
         return f"Went over {facts}, and stays as it was: {slept.awake:.0%} of new questions are answered rightly so."
     return f"Went over {facts}: of new questions {slept.awake:.0%} were answered rightly before, {slept.rested:.0%} now."
