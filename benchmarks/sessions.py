@@ -128,12 +128,12 @@ def written(
     way: str, model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic: Tensor, memory: MemoryParams
 ) -> Adapter:
     """The memory that is left after all sessions."""
-    params = memory.sleep
+    params = dataclasses.replace(memory.sleep, open=2, stop_probability=0.97)  # read out by open questions
     match way:
         case "rows":
             rows = new_rows(model, tokenizer, memory.rows)
             for fact in facts:
-                rows, _ = write_facts(model, tokenizer, rows, [fact], memory.rows, "sessions")
+                rows = write_facts(model, tokenizer, rows, [fact], memory.rows, "sessions")
             return rows
         case "sequential":
             return list(in_turn(model, tokenizer, facts, generic, params, on=True))[-1]

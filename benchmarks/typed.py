@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 import personacore
-from personacore.app.verbs import rested
+from personacore.app.verbs import describe_sleep
 from personacore.files import write_json
 from personacore.layout import CHAT_EXPORT
 from personacore.memory.facts import holds
@@ -44,7 +44,7 @@ def main() -> None:
         tell(model, file, typed["statements"])
         memory = personacore.load(model).memory(file)  # this process has been told nothing
         found = {"facts_learned": memory.count} | ask(memory, typed["questions"])
-        print(f"\n{rested(memory.sleep())}\n")
+        print(f"\n{describe_sleep(memory.sleep())}\n")
         found |= {f"rested_{name}": value for name, value in ask(memory, typed["questions"]).items() if name.endswith("right")}
     write_json("metrics/typed.json", found)
     print(*(f"{name} {value:.2f}" for name, value in found.items()))

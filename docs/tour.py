@@ -126,8 +126,8 @@ plt.show()
 
 # %%
 slept = memory.sleep()
-print(f"{len(slept.facts)} facts; right answers to new questions {slept.awake:.0%} before, {slept.rested:.0%} after")
-if memory.rested:
+print(f"{len(slept.facts)} facts; right answers to new questions {slept.before:.0%} before, {slept.after:.0%} after")
+if memory.has_slept:
     moved = memory.adapter.lora.moved(memory.model)
     names = list(dict.fromkeys(name.split(".")[-1] for name in moved))
     shares = pd.Series(moved).to_numpy().reshape(config.n_layer, len(names))

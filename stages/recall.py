@@ -10,21 +10,10 @@ from personacore.evaluation.loss import split_documents
 from personacore.export.slim import load_slim, load_teaching
 from personacore.files import sha256_of, write_json, write_text
 from personacore.layout import CHAT_EXPORT, EVALUATION, MEMORY, RECALL, VALID_TOKENS
+from personacore.memory import recall
 from personacore.memory.facts import Fact
 from personacore.memory.memory import Memory
 from personacore.memory.people import UPDATED, Questions, in_context
-from personacore.memory.recall import (
-    Asker,
-    Case,
-    Outcomes,
-    ask_awake,
-    ask_changed,
-    ask_handwritten,
-    ask_in_context,
-    ask_taught,
-    drift,
-    read_statements,
-)
 from personacore.memory.sessions import FOLDER, ask_sessions
 from personacore.model.adapter import Adapter, load_adapter
 from personacore.params import load_params
@@ -44,29 +33,27 @@ def main(speed: Speed) -> None:
     teaching, identity = load_teaching(CHAT_EXPORT)
     told = json.loads((MEMORY / "people.json").read_text())
     people = {kind: [[Fact(*pair) for pair in facts] for facts in who] for kind, who in told.items()}
-    asker, outcomes = Asker(model, tokenizer), Outcomes()
+    asker, outcomes = recall.Asker(model, tokenizer), recall.Outcomes()
 
     def load(file: Path) -> Adapter:
         return load_adapter(file, **identity)[0]
 
-    def case(kind: str, number: int, place: int) -> Case:
+    def case(kind: str, number: int, place: int) -> recall.Case:
         memories = [load(MEMORY / kind / f"{number}_{who}.safetensors") for who in (place, (place + 1) % len(people[kind]))]
         facts, others = people[kind][place], people[kind][(place + 1) % len(people[kind])]
         questions = Questions(facts, f"{seed}/{kind}/{number}/{place}", "evaluation", values)
-        return Case(f"{kind} {place}", facts, questions, memories[0], memories[1], others)
+        return recall.Case(f"{kind} {place}", facts, questions, memories[0], memories[1], others)
 
-    read_statements(outcomes, Memory(model, tokenizer, RECALL / "of nobody", teaching, identity).read)
-    ask_in_context(asker, outcomes, in_context(CONTEXTS, f"{seed}/context", values, asker.fits))
+    recall.read_statements(outcomes, Memory(model, tokenizer, RECALL / "of nobody", teaching, identity).read)
+    recall.ask_in_context(asker, outcomes, in_context(CONTEXTS, f"{seed}/context", values, asker.fits))
     for number in range(memory.seeds):
         for place in range(len(people["taught"])):
-            each = case("taught", number, place)
-            ask_taught(asker, outcomes, each, memory.questions, memory.draws, seed + number)
-            ask_awake(asker, outcomes, each, memory.questions)
+            recall.ask_taught(asker, outcomes, case("taught", number, place), memory.questions, memory.draws, seed + number)
     for place, before in enumerate(people["taught"]):
-        ask_changed(asker, outcomes, "update", before[:UPDATED], case("updated", 0, place), memory.draws, seed)
-        ask_changed(asker, outcomes, "forget", before[:UPDATED], case("forgotten", 0, place), memory.draws, seed)
+        recall.ask_changed(asker, outcomes, "update", before[:UPDATED], case("updated", 0, place), memory.draws, seed)
+        recall.ask_changed(asker, outcomes, "forget", before[:UPDATED], case("forgotten", 0, place), memory.draws, seed)
     for place in range(len(people["handwritten"])):
-        ask_handwritten(asker, outcomes, case("handwritten", 0, place))
+        recall.ask_handwritten(asker, outcomes, case("handwritten", 0, place))
 
     facts = [Fact(*pair) for pair in json.loads((FOLDER / "facts.json").read_text())]
     questions = Questions(facts, f"{seed}/sessions", "evaluation", values)
@@ -78,7 +65,7 @@ def main(speed: Speed) -> None:
     talks = read_conversations(EVALUATION)[:DRIFT_DOCUMENTS]
     cases = [case("taught", 0, place) for place in range(min(DRIFT_PEOPLE, len(people["taught"])))]
     memories = [(each.memory, each.facts) for each in cases]
-    gates = outcomes.gates(memory.gates) | transfer | drift(model, tokenizer, memories, stories, talks, memory.gates)
+    gates = outcomes.gates(memory.gates) | transfer | recall.drift(model, tokenizer, memories, stories, talks, memory.gates)
     write_json("metrics/recall.json", gates)
     table = [[name, *(gate.get(column, "") for column in COLUMNS)] for name, gate in gates.items()]
     write_csv("plots/recall.csv", ("gate", *COLUMNS), table)

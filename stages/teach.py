@@ -9,10 +9,10 @@ from personacore.export.slim import load_slim, load_teaching
 from personacore.files import write_json
 from personacore.layout import CHAT_EXPORT, MEMORY
 from personacore.memory.people import UPDATED, correct_facts, draw_people, handwritten_people
-from personacore.memory.sleep import Slept, consolidate, with_rows
+from personacore.memory.sleep import Slept, consolidate
 from personacore.memory.write import erase, new_rows, write_facts
 from personacore.model.adapter import save_adapter
-from personacore.model.consolidated import Consolidated
+from personacore.model.consolidated import Taught, rows_of, with_rows
 from personacore.model.rows import MemoryRows
 from personacore.params import load_params
 from personacore.reporting.tables import write_csv
@@ -35,44 +35,42 @@ def main(speed: Speed) -> None:
     write_json(MEMORY / "people.json", listed)
     new = new_rows(model, tokenizer, options)
 
-    def keep(memory: MemoryRows | Consolidated, kind: str, number: int, place: int) -> None:
-        rows = memory.rows if isinstance(memory, Consolidated) else memory
+    def keep(taught: Taught, kind: str, number: int, place: int) -> None:
         file = MEMORY / kind / f"{number}_{place}.safetensors"
-        save_adapter(file, memory, {**identity, "facts": len(rows.facts)})
+        save_adapter(file, taught, {**identity, "facts": len(rows_of(taught).facts)})
 
     def rest(rows: MemoryRows, kind: str, number: int, place: int) -> Slept:
         slept = consolidate(model, tokenizer, rows, teaching)
         keep(slept.memory, kind, number, place)
-        right = f"{slept.awake:.3f} answered rightly awake, {slept.rested:.3f} rested"
+        right = f"{slept.before:.3f} answered rightly before, {slept.after:.3f} after"
         print(f"{kind} {place}, seed {number}: {len(slept.facts)} facts, {right}", flush=True)
         return slept
 
     began, asleep = time.monotonic(), 0.0
     curve: list[tuple[int, int, int, float]] = []
-    taught: list[tuple[MemoryRows, MemoryRows | Consolidated]] = []  # of the first seed, awake and rested
+    taught: list[tuple[MemoryRows, Taught]] = []  # of the first seed, awake and rested
     for number, (place, facts) in itertools.product(range(memory.seeds), enumerate(people)):
         steps: list[float] = []
         name = f"{seed + number}/{place}"
-        rows, sure = write_facts(model, tokenizer, new, facts, options, name, lambda _, p, to=steps: to.append(p))
-        print(f"person {place}, seed {number}: {min(sure):.3f} sure of the least known fact", flush=True)
+        rows = write_facts(model, tokenizer, new, facts, options, name, lambda _, p, to=steps: to.append(p))
         slept = rest(rows, "taught", number, place)
         asleep += slept.seconds
         if number == 0:
             taught.append((rows, slept.memory))
             curve += [(place, n // options.steps, n % options.steps + 1, probability) for n, probability in enumerate(steps)]
     told_in_all = memory.seeds * memory.people * memory.facts
-    speed["seconds_per_fact"] = round((time.monotonic() - began) / told_in_all, 3)
+    speed["seconds_per_fact"] = round((time.monotonic() - began - asleep) / told_in_all, 3)
     speed["seconds_per_fact_asleep"] = round(asleep / told_in_all, 3)
     write_csv("plots/teaching.csv", ("person", "fact", "step", "probability"), curve)
     for place, (rows, rested) in enumerate(taught):
         corrected = told["updated"][place][:UPDATED]
-        changed, _ = write_facts(model, tokenizer, rows, corrected, options, f"{seed}/{place}/corrected")
+        changed = write_facts(model, tokenizer, rows, corrected, options, f"{seed}/{place}/corrected")
         keep(with_rows(rested, changed), "updated", 0, place)
         for fact in corrected:
             rows = erase(rows, tokenizer, fact.key)
         keep(rows, "forgotten", 0, place)
     for place, facts in enumerate(told["handwritten"]):
-        rest(write_facts(model, tokenizer, new, facts, options, f"{seed}/{place}/hand")[0], "handwritten", 0, place)
+        rest(write_facts(model, tokenizer, new, facts, options, f"{seed}/{place}/hand"), "handwritten", 0, place)
 
 
 if __name__ == "__main__":

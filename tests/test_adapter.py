@@ -9,9 +9,8 @@ from personacore.errors import UserError
 from personacore.model import tensors as tensors_module
 from personacore.model.adapter import load_adapter, save_adapter
 from personacore.model.consolidated import Consolidated
-from personacore.model.rows import MemoryRows
 from personacore.model.tensors import load_tensors, save_tensors
-from tests.toys import TOY, assert_same_bits, logits_of, randomized, state_of, taught, toy_model, toy_tokens
+from tests.toys import TOY, assert_same_bits, logits_of, state_of, taught, toy_model, toy_rows, toy_tokens
 
 BASE, TOKENIZER = "ba5e" * 16, "70ce" * 16
 HASHES = {"base_sha256": BASE, "tokenizer_sha256": TOKENIZER}
@@ -182,21 +181,6 @@ def test_tensors_that_do_not_fit_the_description_are_refused_by_name(tmp_path):
     for bad in (float("nan"), float("inf")):
         rewrite(path, tensors | {name: torch.full((3, 8), bad)})
         assert_refused(path, f"tensor {name} is not finite")
-
-
-def toy_rows() -> MemoryRows:
-    return randomized(
-        MemoryRows(
-            width=TOY.n_embd,
-            block=0,
-            sign=1,
-            end=2,
-            stop=3,
-            unknown=4,
-            naming=7,
-            spans={(11, 40, 11): 2, (12, 41, 12): 3},
-        )
-    )
 
 
 def test_rows_come_back_to_the_bit_with_their_origin(tmp_path):

@@ -18,8 +18,7 @@ from personacore.model.consolidated import Consolidated
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer
-from tests.test_adapter import toy_rows
-from tests.toys import taught
+from tests.toys import taught, toy_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = [sys.executable, "-m", "personacore.app.cli"]
@@ -210,6 +209,9 @@ def test_what_sleep_has_made_of_a_memory_is_exported_and_rows_alone_are_not(monk
     assert cli.main(["memory", "export", "--to", str(tmp_path / "peft")]) == 1
     assert "let the memory sleep first" in capsys.readouterr().err and not (tmp_path / "peft").exists()
     opened.adapter = both
+    (tmp_path / "file").touch()
+    assert cli.main(["memory", "export", "--to", str(tmp_path / "file")]) == 1
+    assert "exists already" in capsys.readouterr().err
     assert cli.main(["memory", "export", "--to", str(tmp_path / "peft")]) == 0
     assert {file.name for file in (tmp_path / "peft").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
 
@@ -219,12 +221,12 @@ def test_what_sleep_has_made_of_a_memory_is_exported_and_rows_alone_are_not(monk
 )
 def test_what_came_of_sleep_is_said(monkeypatch, capsys, awake, asleep, words):
     slept = Slept(None, (Fact("Your dog's name", "Biscuit"),), awake, asleep, 2.0)
-    opened = SimpleNamespace(sleep=lambda on_step: slept, rested=asleep >= awake)
+    opened = SimpleNamespace(sleep=lambda on_step: slept, has_slept=False)
     monkeypatch.setattr(verbs, "_open_memory", lambda arguments: opened)
     assert cli.main(["sleep"]) == 0
     assert words in capsys.readouterr().out
     assert cli.main(["sleep", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["kept"] is opened.rested
+    assert json.loads(capsys.readouterr().out)["kept"] is (asleep >= awake)
 
 
 def test_json_holds_what_is_printed_otherwise(model, capsys):

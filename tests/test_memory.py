@@ -1,6 +1,7 @@
 """Memories on a tiny model: what teaching changes and leaves alone, and what a person is told when something cannot be done."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.memory.teach import new_adapter, teach_people
 from personacore.memory.write import fact_hash
 from personacore.model.adapter import save_adapter
+from personacore.model.consolidated import Consolidated
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
@@ -341,31 +343,64 @@ def test_what_is_told_again_replaces_what_was_told_before(memory, monkeypatch):
     assert (job, dog) == (3, 1)  # of the other fact all rows, of this one those by which its name is known
 
 
+def judge(monkeypatch, good: Callable[[object], bool]) -> None:
+    """Let all questions be answered rightly by what is good, and none by anything else."""
+    monkeypatch.setattr(sleep_module, "_right", lambda model, tokenizer, adapter, lessons: float(good(adapter)))
+
+
 def test_what_sleep_has_taught_outlives_a_new_fact_and_not_a_forgotten_one(memory, tokenizer, monkeypatch):
     says = {"My dog is called Biscuit.": DOG.sentence, "I am a baker.": JOB.sentence, "What is my job?": JOB.sentence}
     said(monkeypatch, says)
     monkeypatch.setattr(sleep_module, "listed", lambda model, tokenizer, rows: [DOG])
-    monkeypatch.setattr(sleep_module, "_right", lambda model, tokenizer, adapter, lessons: float(adapter is not memory.rows))
+    judge(monkeypatch, lambda adapter: isinstance(adapter, Consolidated))
     memory.teach("My dog is called Biscuit.")
     slept = memory.sleep()
-    assert memory.rested and slept.facts == (DOG,) and memory.count == 1 and slept.memory.rows is memory.rows
+    assert memory.has_slept and slept.facts == (DOG,) and memory.count == 1 and slept.memory.rows is memory.rows
     assert b"Biscuit" not in memory.path.read_bytes()
     again = Memory(memory.model, tokenizer, memory.path, toy_teaching(tokenizer), IDENTITY)
-    assert again.rested and torch.equal(again.rows.vectors, memory.rows.vectors)
+    assert again.has_slept and torch.equal(again.rows.vectors, memory.rows.vectors)
     memory.teach("I am a baker.")
-    assert memory.rested and memory.count == 2 and memory.adapter.lora is slept.memory.lora
+    assert memory.has_slept and memory.count == 2 and memory.adapter.lora is slept.memory.lora
     memory.forget("my job")
-    assert not memory.rested and memory.count == 1
+    assert not memory.has_slept and memory.count == 1
 
 
 def test_sleep_that_makes_the_memory_less_sure_changes_nothing(memory, monkeypatch):
     said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence})
     monkeypatch.setattr(sleep_module, "listed", lambda model, tokenizer, rows: [DOG])
-    monkeypatch.setattr(sleep_module, "_right", lambda model, tokenizer, adapter, lessons: float(adapter is memory.rows))
+    judge(monkeypatch, lambda adapter: not isinstance(adapter, Consolidated))
     memory.teach("My dog is called Biscuit.")
     before = memory.path.read_bytes()
-    assert memory.sleep().rested == 0.0
-    assert not memory.rested and memory.path.read_bytes() == before
+    assert memory.sleep().after == 0.0
+    assert not memory.has_slept and memory.path.read_bytes() == before
+
+
+def test_a_second_sleep_that_makes_it_worse_leaves_what_the_first_has_taught(memory, monkeypatch):
+    said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence})
+    monkeypatch.setattr(sleep_module, "listed", lambda model, tokenizer, rows: [DOG])
+    memory.teach("My dog is called Biscuit.")
+    verdicts = iter([False, True, True, False])  # of each sleep, before and after
+    judge(monkeypatch, lambda adapter: next(verdicts))
+    memory.sleep()
+    before = memory.path.read_bytes()
+    slept = memory.sleep()
+    assert (slept.before, slept.after) == (1.0, 0.0) and memory.has_slept and memory.path.read_bytes() == before
+
+
+def test_it_answers_while_it_sleeps(memory, monkeypatch):
+    said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence})
+    memory.teach("My dog is called Biscuit.")
+
+    def listed(model, tokenizer, rows):  # with the sleeper's rows attached
+        assert rows.attached and memory.ask("What is my dog's name?")
+        return [DOG]
+
+    monkeypatch.setattr(sleep_module, "listed", listed)
+    monkeypatch.setattr(
+        sleep_module, "answers", lambda model, tokenizer, prompts: [memory.ask("What is my dog's name?")] * len(prompts)
+    )
+    memory.sleep()
+    assert memory.count == 1
 
 
 def test_with_nothing_known_there_is_nothing_to_sleep_on(memory):
@@ -380,7 +415,7 @@ def test_what_is_taught_while_it_sleeps_is_not_lost(memory, monkeypatch):
     memory.teach("My dog is called Biscuit.")
     with pytest.raises(UserError, match="taught or forgotten meanwhile"):
         memory.sleep(lambda step, sure: memory.teach("I am a baker.") if memory.count == 1 else None)
-    assert memory.count == 2 and not memory.rested
+    assert memory.count == 2 and not memory.has_slept
 
 
 def test_a_low_rank_adapter_is_no_memory_to_go_on_with(memory, model, tokenizer):

@@ -7,7 +7,7 @@ from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
 from personacore.errors import UserError
 from personacore.evaluation.intervals import mean_with_interval, share_with_interval
-from personacore.memory.facts import Fact, holds, topic_of
+from personacore.memory.facts import Fact, holds, read_facts, topic_of
 from personacore.memory.people import (
     UPDATED,
     Questions,
@@ -96,7 +96,8 @@ def test_hand_written_statements_hold_their_values_word_by_word():
     assert len(statements()) >= 80 and sum(not facts for facts in statements().values()) >= 5
     for statement, facts in statements().items():
         assert all(holds(statement, value) for value in facts.values()), statement
-        assert all(topic_of(key).noun for key in facts)
+        assert all(read_facts(Fact(key, value).sentence) == [Fact(key, value)] for key, value in facts.items())
+        assert {topic_of(key).noun for key in facts} <= {*language.attributes()}
 
 
 def test_a_statement_counts_as_read_when_all_its_facts_are_and_no_others():

@@ -16,7 +16,7 @@ from personacore.memory.inventory import grammar_keys, listed
 from personacore.memory.people import Questions, draw_sessions
 from personacore.memory.recall import Asker, Outcomes
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
-from personacore.memory.write import Talks, erase, new_rows, write_facts
+from personacore.memory.write import Talks, erase, how_sure, new_rows, write_facts
 from personacore.model.gpt import GPT
 from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
@@ -59,18 +59,19 @@ def probabilities(model: GPT, tokenizer: Tokenizer, facts: list[Fact]) -> torch.
 def test_a_written_fact_becomes_likely_and_nothing_else_does(model, tokenizer):
     plain, steps = probabilities(model, tokenizer, [TOWN, DOG]), []
     new = new_rows(model, tokenizer, PLAIN)
-    rows, sure = write_facts(model, tokenizer, new, [TOWN], PLAIN, "seed", lambda step, p: steps.append((step, p)))
+    rows = write_facts(model, tokenizer, new, [TOWN], PLAIN, "seed", lambda step, p: steps.append((step, p)))
     with rows.attached(model):
         written = probabilities(model, tokenizer, [TOWN, DOG])
     assert written[0] > 100 * plain[0] and torch.equal(written[1], plain[1])
-    assert [step for step, _ in steps] == list(range(1, PLAIN.steps + 1)) and steps[-1][1] > steps[0][1] and len(sure) == 1
+    assert [step for step, _ in steps] == list(range(1, PLAIN.steps + 1)) and steps[-1][1] > steps[0][1]
+    assert len(how_sure(model, tokenizer, rows, [TOWN, DOG], "seed")) == 2
     assert torch.equal(probabilities(model, tokenizer, [TOWN, DOG]), plain)
 
 
 def test_a_fact_that_the_model_answers_without_its_memory_is_not_overruled(model, tokenizer):
     """What it answers by itself comes from the conversation; the tiny model has one answer in its weights instead."""
     other = Fact(DOG.key, "Wexmouth")
-    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [other], PLAIN, "seed")
+    rows = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [other], PLAIN, "seed")
     plain = probabilities(model, tokenizer, [DOG, other])
     with rows.attached(model):
         assert torch.equal(probabilities(model, tokenizer, [DOG, other]), plain)
@@ -83,7 +84,7 @@ def test_a_fact_that_the_model_answers_without_its_memory_is_not_overruled(model
 ])  # fmt: skip
 def test_a_written_value_is_found_where_the_person_says_it(model, tokenizer, question, named):
     params = dataclasses.replace(PLAIN, reversed=2, steps=1)
-    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, params), [TOWN], params, "seed")
+    rows = write_facts(model, tokenizer, new_rows(model, tokenizer, params), [TOWN], params, "seed")
     found, _ = rows.find(torch.tensor([encode_prompt(tokenizer, question) + tokenizer.encode(say_name(TOWN.key))]))
     assert len(found) == named
     if named:
@@ -99,14 +100,14 @@ def test_questions_about_the_written_fact_and_another_are_never_about_it_alone()
 
 def test_an_erased_fact_leaves_the_other_to_the_bit(model, tokenizer):
     new, age = new_rows(model, tokenizer, PLAIN), Fact("Your age", "4")
-    both, alone = (write_facts(model, tokenizer, new, facts, PLAIN, "seed")[0] for facts in ([TOWN, age], [age]))
+    both, alone = (write_facts(model, tokenizer, new, facts, PLAIN, "seed") for facts in ([TOWN, age], [age]))
     assert torch.equal(erase(both, tokenizer, TOWN.key).vectors, alone.vectors)
 
 
 def test_a_listing_holds_what_was_written_and_nothing_else(model, tokenizer):
     """In the order it was told, and also what the grammar has no word for."""
     facts = [TOWN, Fact("Your ladder", "4")]
-    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), facts, PLAIN, "seed")
+    rows = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), facts, PLAIN, "seed")
     with rows.attached(model):
         assert listed(model, tokenizer, rows) == facts
         assert listed(model, tokenizer, new_rows(model, tokenizer, PLAIN)) == []
@@ -116,7 +117,7 @@ def test_a_listing_holds_what_was_written_and_nothing_else(model, tokenizer):
 
 
 def test_a_fact_whose_key_is_misspelled_is_not_listed(model, tokenizer):
-    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [TOWN], PLAIN, "seed")
+    rows = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [TOWN], PLAIN, "seed")
     (named,) = (key for key in rows.spans if key[0] != key[2])
     with torch.no_grad():
         rows.of(named).zero_()

@@ -48,7 +48,7 @@ def as_long_as_need_be(monkeypatch) -> None:
 @pytest.fixture
 def memory(model, tokenizer, tmp_path) -> Memory:
     memory = Memory(model, tokenizer, tmp_path / "me.safetensors", toy_teaching(tokenizer, PLAIN), IDENTITY)
-    rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [TOWN], PLAIN, "seed")
+    rows = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [TOWN], PLAIN, "seed")
     memory._save(rows)
     return memory
 
@@ -156,7 +156,7 @@ def test_two_people_who_talk_at_once_each_have_their_own_memory(model, tokenizer
     for name, town in (("one", "Wexmouth"), ("two", "Biscuit")):
         memory = Memory(model, tokenizer, tmp_path / name, toy_teaching(tokenizer, PLAIN), IDENTITY)
         fact = Fact(TOWN.key, town)
-        rows, _ = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [fact], PLAIN, "seed")
+        rows = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [fact], PLAIN, "seed")
         memory._save(rows)
         people.append((Talk(memory), fact.sentence))
     answers = [talk.say(WHERE) for talk, _ in people]

@@ -19,6 +19,7 @@ from personacore.memory.teaching import Teaching
 from personacore.memory.write import name_of
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.model.lora import LoRA
+from personacore.model.rows import MemoryRows
 from personacore.params import RowsParams, load_params
 from personacore.tokenizer.bpe import Tokenizer
 
@@ -79,6 +80,21 @@ def toy_tokens(rows: int = 4, length: int = TOY.block_size, seed: int = 1) -> to
 def taught(seed: int = 0, rank: int = 3, alpha: float = 6.0, **settings) -> LoRA:
     """An adapter whose every parameter is random and large enough to matter."""
     return randomized(LoRA(TOY, rank, alpha, **settings), seed=100 + seed)
+
+
+def toy_rows() -> MemoryRows:
+    return randomized(
+        MemoryRows(
+            width=TOY.n_embd,
+            block=0,
+            sign=1,
+            end=2,
+            stop=3,
+            unknown=4,
+            naming=7,
+            spans={(11, 40, 11): 2, (12, 41, 12): 3},
+        )
+    )
 
 
 def logits_of(model: GPT, lora: LoRA, tokens: torch.Tensor) -> torch.Tensor:

@@ -31,6 +31,7 @@ FILES = (
     "docs/samples.md",
     "docs/tour.ipynb",
     "data/export/huggingface/config.json",
+    "data/export/peft/adapter_config.json",
 )
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from personacore.app.verbs import NOT_UNDERSTOOD, end_progress, path_of, progress, rested
+from personacore.app.verbs import NOT_UNDERSTOOD, SLEEP_AGAIN, describe_sleep, end_progress, path_of, progress
 from personacore.core import Core
 from personacore.errors import UserError
 from personacore.memory.memory import Memory
@@ -78,7 +78,8 @@ class Chat:
 
     def forget(self, what: str) -> None:
         """Make the memory forget one thing."""
-        self.write(f"{self.talk.memory.forget(what).key} is forgotten.\n")
+        had_slept, key = self.talk.memory.has_slept, self.talk.memory.forget(what).key
+        self.write(f"{key} is forgotten.{SLEEP_AGAIN * had_slept}\n")
 
     def list_memory(self, _: str) -> None:
         """What the memory says it knows."""
@@ -90,7 +91,7 @@ class Chat:
             slept = self.talk.memory.sleep(progress)
         finally:
             end_progress()
-        self.write(f"{rested(slept)}\n")
+        self.write(f"{describe_sleep(slept)}\n")
 
     def switch(self, on: bool) -> None:
         """Answer with or without the memory from now on."""

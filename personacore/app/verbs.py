@@ -13,6 +13,8 @@ from personacore.layout import HUGGINGFACE
 
 NOT_UNDERSTOOD = "I did not understand that: say one thing in a plain sentence, such as: My dog is called Biscuit."
 
+SLEEP_AGAIN = " What it learned in its sleep is gone as well: it can sleep again."
+
 if TYPE_CHECKING:  # torch takes a second to import, which --help should not
     from personacore.core import Core
     from personacore.memory.memory import Memory
@@ -66,10 +68,11 @@ def ask(arguments: argparse.Namespace) -> None:
 
 def forget(arguments: argparse.Namespace) -> None:
     """Make the memory forget one thing."""
-    key = _open_memory(arguments).forget(arguments.text).key
+    opened = _open_memory(arguments)
+    had_slept, key = opened.has_slept, opened.forget(arguments.text).key
     if arguments.json:
         return _print_json(forgotten=key)
-    print(f"{key} is forgotten.")
+    print(f"{key} is forgotten.{SLEEP_AGAIN * had_slept}")
 
 
 def sleep(arguments: argparse.Namespace) -> None:
@@ -80,19 +83,19 @@ def sleep(arguments: argparse.Namespace) -> None:
     finally:
         end_progress()
     if arguments.json:
-        right = {"awake": round(slept.awake, 4), "rested": round(slept.rested, 4)}
-        return _print_json(facts=len(slept.facts), kept=opened.rested, seconds=round(slept.seconds, 3), **right)
-    print(rested(slept))
+        right = {"before": round(slept.before, 4), "after": round(slept.after, 4)}
+        return _print_json(facts=len(slept.facts), kept=slept.after >= slept.before, seconds=round(slept.seconds, 3), **right)
+    print(describe_sleep(slept))
 
 
-def rested(slept: "Slept") -> str:
+def describe_sleep(slept: "Slept") -> str:
     """What came of sleep, in words."""
     if not slept.facts:
         return "It can name nothing of what it knows, so there was nothing to go over."
     facts = f"{len(slept.facts)} fact{'s' * (len(slept.facts) != 1)}"
-    if slept.rested < slept.awake:
-        return f"Went over {facts}, and stays as it was: {slept.awake:.0%} of new questions are answered rightly so."
-    return f"Went over {facts}: of new questions {slept.awake:.0%} were answered rightly before, {slept.rested:.0%} now."
+    if slept.after < slept.before:
+        return f"Went over {facts}, and stays as it was: {slept.before:.0%} of new questions are answered rightly so."
+    return f"Went over {facts}: of new questions {slept.before:.0%} were answered rightly before, {slept.after:.0%} now."
 
 
 def memory(arguments: argparse.Namespace) -> None:
@@ -118,7 +121,12 @@ def _export(opened: "Memory", arguments: argparse.Namespace) -> None:
 
     if not isinstance(opened.adapter, Consolidated):
         raise UserError("rows are no adapter that peft knows: let the memory sleep first, with `personacore sleep`")
-    export_peft(arguments.to, opened.adapter.lora, str(HUGGINGFACE))
+    if arguments.to.exists():
+        raise UserError(f"{arguments.to} exists already: name a new folder with --to")
+    try:
+        export_peft(arguments.to, opened.adapter.lora, str(HUGGINGFACE))
+    except OSError as error:
+        raise UserError(f"{arguments.to} cannot be written: {error.strerror}") from None
     if arguments.json:
         return _print_json(folder=str(arguments.to))
     print(f"{arguments.to} holds what sleep has made of it: peft loads it onto {HUGGINGFACE}")

@@ -37,7 +37,8 @@ tags: [from-scratch, small-language-model, conversational]
 
 A GPT-2 of {evaluate["parameters"]:,} parameters, written and trained from scratch. It tells short stories, and it talks: it confirms what it
 is told, answers from it, and says when it does not know. What it remembers of a person beyond one conversation lies in *memory rows*, a
-file of tensors for PersonaCore itself; this folder holds the model without any memory.
+file of tensors for PersonaCore itself, and in an adapter that reads more questions for them, which `peft` loads onto this folder
+(`personacore memory export`). The folder holds the model without any memory.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -15,6 +15,12 @@ from personacore.model.gpt import GPT
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.pretokenize import PATTERN
 
+LAYERS = {  # of a block there, and what they are made of here
+    "attn.c_attn": ("attn.q_proj", "attn.k_proj", "attn.v_proj"),
+    "attn.c_proj": ("attn.c_proj",),
+    "mlp.c_fc": ("mlp.fc_in",),
+    "mlp.c_proj": ("mlp.fc_out",),
+}
 CHAT_TEMPLATE = (
     "<|endoftext|>{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -79,13 +85,8 @@ def peer_weights(model: GPT) -> dict[str, Tensor]:
     if not model.config.tie_weights:
         found["lm_head.weight"] = model.lm_head.weight
     for number, block in enumerate(model.blocks):
-        layers = {
-            "attn.c_attn": [block.attn.q_proj, block.attn.k_proj, block.attn.v_proj],
-            "attn.c_proj": [block.attn.c_proj],
-            "mlp.c_fc": [block.mlp.fc_in],
-            "mlp.c_proj": [block.mlp.fc_out],
-        }
-        for name, parts in layers.items():
+        for name, named in LAYERS.items():
+            parts = [block.get_submodule(part) for part in named]
             found[f"transformer.h.{number}.{name}.weight"] = torch.cat([part.weight for part in parts]).T
             found[f"transformer.h.{number}.{name}.bias"] = torch.cat([part.bias for part in parts])
         for name in ("ln_1", "ln_2"):

@@ -10,15 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from personacore.export.huggingface import LAYERS
 from personacore.files import atomic_write, write_json
 from personacore.model.lora import LoRA, Pair
-
-LAYERS = {
-    "attn.c_attn": ("attn.q_proj", "attn.k_proj", "attn.v_proj"),
-    "attn.c_proj": ("attn.c_proj",),
-    "mlp.c_fc": ("mlp.fc_in",),
-    "mlp.c_proj": ("mlp.fc_out",),
-}
 
 
 def export_peft(folder: Path, lora: LoRA, base: str) -> None:

@@ -25,7 +25,7 @@ Writer = Callable[[GPT, Tokenizer, Sequence[Fact], Teaching], Adapter]
 
 def _rows(model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], teaching: Teaching) -> MemoryRows:
     new = new_rows(model, tokenizer, teaching.rows)
-    return write_facts(model, tokenizer, new, facts, teaching.rows, "comparison")[0]
+    return write_facts(model, tokenizer, new, facts, teaching.rows, "comparison")
 
 
 def _lora(model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], teaching: Teaching) -> LoRA:

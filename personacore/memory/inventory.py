@@ -8,7 +8,7 @@ from torch import Tensor
 from personacore.corpus.dialogue import language
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_prompt
-from personacore.memory.facts import Fact, plain_question
+from personacore.memory.facts import Fact, plain_question, read_facts
 from personacore.memory.scoring import pad_lessons
 from personacore.memory.write import fact_hash, name_of
 from personacore.model.gpt import GPT
@@ -59,8 +59,8 @@ def listed(model: GPT, tokenizer: Tokenizer, rows: MemoryRows) -> list[Fact]:
     keys = [language.sentence(said.strip().removesuffix(".")) for said in named]
     right = [key for key, number in zip(keys, numbers, strict=True) if fact_hash(tokenizer, key) == number]
     said = _begun(model, tokenizer, [(plain_question(key), f"{key} is") for key in right])
-    facts = [Fact(key, value.strip().removesuffix(".")) for key, value in zip(right, said, strict=True)]
-    return [fact for fact in facts if fact.value != language.UNKNOWN]
+    read = [(key, read_facts(f"{key} is{value}") or []) for key, value in zip(right, said, strict=True)]
+    return [fact for key, facts in read for fact in facts if len(facts) == 1 and fact.key == key and fact.value is not None]
 
 
 def _begun(model: GPT, tokenizer: Tokenizer, begun: Sequence[tuple[str, str]]) -> list[str]:

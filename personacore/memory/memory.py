@@ -19,11 +19,11 @@ from personacore.generation.prompts import encode_prompt
 from personacore.memory.facts import Fact, read_facts
 from personacore.memory.inventory import listed
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
-from personacore.memory.sleep import OnStep, Slept, consolidate, with_rows
+from personacore.memory.sleep import OnStep, Slept, consolidate
 from personacore.memory.teaching import Teaching
-from personacore.memory.write import erase, new_rows, write_facts
+from personacore.memory.write import erase, how_sure, new_rows, write_facts
 from personacore.model.adapter import load_adapter, save_adapter
-from personacore.model.consolidated import Consolidated
+from personacore.model.consolidated import Consolidated, Taught, rows_of, with_rows
 from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
 from personacore.model.rows import MemoryRows
@@ -63,7 +63,7 @@ class Memory:
 
     def __init__(self, model: GPT, tokenizer: Tokenizer, path: Path, teaching: Teaching, identity: Mapping[str, str]) -> None:
         self.model, self.tokenizer, self.path, self.teaching, self.identity = _twin(model), tokenizer, path, teaching, identity
-        self.adapter: MemoryRows | Consolidated = self._nothing()
+        self.adapter: Taught = self._nothing()
         self.taught: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._version: str | None = None
@@ -120,8 +120,10 @@ class Memory:
         if facts:
             with self._lock:
                 self._refresh()
-                rows, sure = write_facts(self.model, self.tokenizer, self.rows, facts, self.teaching.rows, "memory", on_step)
-                self._save(with_rows(self.adapter, rows), datetime.now(UTC).isoformat(timespec="seconds"))
+                rows = write_facts(self.model, self.tokenizer, self.rows, facts, self.teaching.rows, "memory", on_step)
+                adapter = with_rows(self.adapter, rows)
+                sure = how_sure(self.model, self.tokenizer, adapter, facts, "memory")
+                self._save(adapter, datetime.now(UTC).isoformat(timespec="seconds"))
         learned = tuple(Learned(fact, probability) for fact, probability in zip(facts, sure, strict=True))
         return Told(statement, learned, time.monotonic() - began)
 
@@ -134,10 +136,10 @@ class Memory:
         """
         with self._lock:
             self._refresh()
-            rows, version, model = self.rows, self._version, _twin(self.model)
-        if not rows.facts:
+            adapter, version, model = copy.deepcopy(self.adapter), self._version, _twin(self.model)
+        if not rows_of(adapter).facts:
             raise UserError("there is nothing to go over in sleep yet: teach something first")
-        slept = consolidate(model, self.tokenizer, rows, self.teaching, on_step)
+        slept = consolidate(model, self.tokenizer, adapter, self.teaching, on_step)
         with self._lock:
             if self._version != version:
                 raise UserError("something was taught or forgotten meanwhile: let it sleep once more")
@@ -192,7 +194,7 @@ class Memory:
 
     def known(self) -> list[Fact]:
         """What the memory answers when it is asked for everything that it holds, in the order in which it was told."""
-        with self.reading() as model:
+        with self.reading(remembering=False) as model, self.rows.attached(model):
             return listed(model, self.tokenizer, self.rows)
 
     def listing(self) -> list[str]:
@@ -205,7 +207,7 @@ class Memory:
     @property
     def rows(self) -> MemoryRows:
         """The rows, which hold every fact."""
-        return _rows_of(self.adapter)
+        return rows_of(self.adapter)
 
     @property
     def count(self) -> int:
@@ -213,16 +215,16 @@ class Memory:
         return len(self.rows.facts)
 
     @property
-    def rested(self) -> bool:
-        """Whether it has slept on what it knows."""
+    def has_slept(self) -> bool:
+        """Whether it has slept since something was last forgotten."""
         return isinstance(self.adapter, Consolidated)
 
     def _nothing(self) -> MemoryRows:
         return new_rows(self.model, self.tokenizer, self.teaching.rows)
 
-    def _load(self) -> tuple[MemoryRows | Consolidated, tuple[str, ...]]:
+    def _load(self) -> tuple[Taught, tuple[str, ...]]:
         adapter, description = load_adapter(self.path, **self.identity)
-        if isinstance(adapter, LoRA) or _rows_of(adapter).shape() != self.rows.shape():
+        if isinstance(adapter, LoRA) or rows_of(adapter).shape() != self.rows.shape():
             raise UserError(f"{self.path} holds no rows for this model, as a memory does: name another file for your memory")
         taught = description.get("taught")
         return adapter, tuple(taught) if isinstance(taught, list) else ()
@@ -240,13 +242,13 @@ class Memory:
         except OSError as error:
             raise UserError(f"{self.path} cannot be read: {error.strerror}") from None
 
-    def _write(self, path: Path, adapter: MemoryRows | Consolidated, taught: Sequence[str]) -> None:
+    def _write(self, path: Path, adapter: Taught, taught: Sequence[str]) -> None:
         try:
-            save_adapter(path, adapter, {**self.identity, "facts": len(_rows_of(adapter).facts), "taught": list(taught)})
+            save_adapter(path, adapter, {**self.identity, "facts": len(rows_of(adapter).facts), "taught": list(taught)})
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}") from None
 
-    def _save(self, adapter: MemoryRows | Consolidated, *taught: str) -> None:
+    def _save(self, adapter: Taught, *taught: str) -> None:
         if self._version != self._version_of_file():
             raise UserError(f"{self.path} was changed by another program meanwhile and is left as it is: say it once more")
         times = (*self.taught, *taught)
@@ -278,10 +280,6 @@ def checked(model: GPT, tokenizer: Tokenizer, text: str) -> str:
     if len(tokenizer.encode(text)) > longest:
         raise UserError(f"the text is longer than {longest} tokens: say it in shorter sentences, one at a time")
     return text
-
-
-def _rows_of(adapter: MemoryRows | Consolidated) -> MemoryRows:
-    return adapter.rows if isinstance(adapter, Consolidated) else adapter
 
 
 def _twin(model: GPT) -> GPT:

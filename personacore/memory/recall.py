@@ -18,8 +18,9 @@ from personacore.generation.sampling import Sampling
 from personacore.memory.facts import Fact, Lesson, holds
 from personacore.memory.people import Questions, handwritten, statements
 from personacore.model.adapter import Adapter
-from personacore.model.consolidated import Consolidated
+from personacore.model.consolidated import rows_of
 from personacore.model.gpt import GPT
+from personacore.model.lora import LoRA
 from personacore.tokenizer.bpe import Tokenizer
 
 DRAWN = Sampling(0.8, top_p=0.95)
@@ -122,6 +123,9 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
         lessons = case.questions.tier(tier, count)
         asker.forbid(lessons, case.facts)
         own = _ask_tier(asker, outcomes, case, tier, lessons)
+        if tier != "nouns" and not isinstance(case.memory, LoRA):  # the same before any sleep
+            for (_, right), (said, *_) in zip(lessons, asker.ask(lessons, rows_of(case.memory)), strict=True):
+                outcomes.add(f"awake_{tier}_greedy", f"{case.name} {right}", said == right)
         if tier == "h2":
             drawn = asker.ask(lessons, case.memory, sampling=DRAWN, draws=draws, seed=seed)
             others = {fact.sentence for fact in case.other_facts}
@@ -142,16 +146,6 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
             outcomes.add(f"abstain_{kind}", f"{case.name} {right}", abstains(said))
             outcomes.add("intrusion", f"{case.name} {right}", any(holds(said, str(fact.value)) for fact in case.facts))
             outcomes.transcript.append({"person": case.name, "tier": kind, "asked": question, "right": right, "said": said})
-
-
-def ask_awake(asker: Asker, outcomes: Outcomes, case: Case, count: int) -> None:
-    """The tiers of direct questions, answered by the rows alone, as before the memory has slept."""
-    rows = case.memory.rows if isinstance(case.memory, Consolidated) else case.memory
-    for tier in ("taught", "h1", "h2"):
-        lessons = case.questions.tier(tier, count)
-        asker.forbid(lessons, case.facts)
-        for (_, right), (said, *_) in zip(lessons, asker.ask(lessons, rows), strict=True):
-            outcomes.add(f"awake_{tier}_greedy", f"{case.name} {right}", said == right)
 
 
 def _ask_tier(asker: Asker, outcomes: Outcomes, case: Case, tier: str, lessons: Sequence[Lesson]) -> list[str]:

@@ -51,7 +51,7 @@ def hold_sessions(
             known = listed(model, tokenizer, rows)
         right = sum(fact in facts[:number] for fact in known)
         began = time.monotonic()
-        rows, _ = write_facts(model, tokenizer, rows, [new], params, f"{seed}/{number}")
+        rows = write_facts(model, tokenizer, rows, [new], params, f"{seed}/{number}")
         on_session(number + 1, rows, Session(len(known), right, number, time.monotonic() - began))
 
 

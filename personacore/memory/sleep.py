@@ -14,11 +14,10 @@ from personacore.generation.prompts import encode_prompt
 from personacore.memory.facts import Fact, Lesson
 from personacore.memory.inventory import listed
 from personacore.memory.lessons import Lessons
-from personacore.memory.teach import Taught, teach_people
+from personacore.memory.teach import Progress, teach_people
 from personacore.memory.teaching import Teaching
-from personacore.model.consolidated import Consolidated
+from personacore.model.consolidated import Consolidated, Taught, rows_of
 from personacore.model.gpt import GPT
-from personacore.model.rows import MemoryRows
 from personacore.tokenizer.bpe import Tokenizer
 
 QUESTIONS = 4  # about each fact, to see whether sleep has helped
@@ -29,48 +28,43 @@ OnStep = Callable[[int, float], None]
 class Slept:
     """The memory then, the facts that were gone over, and the share of right answers to questions drawn anew, before and after.
 
-    Where fewer would be right afterwards, or the memory can name nothing that it knows, it is the rows as they were.
+    Where fewer would be right afterwards, or the memory can name nothing that it knows, it is as it was.
     """
 
-    memory: MemoryRows | Consolidated
+    memory: Taught
     facts: tuple[Fact, ...]
-    awake: float
-    rested: float
+    before: float
+    after: float
     seconds: float
 
 
 def consolidate(
-    model: GPT, tokenizer: Tokenizer, rows: MemoryRows, teaching: Teaching, on_step: OnStep = lambda step, sure: None
+    model: GPT, tokenizer: Tokenizer, memory: Taught, teaching: Teaching, on_step: OnStep = lambda step, sure: None
 ) -> Slept:
-    """Teach an adapter to read the questions for what the rows know; the model and the rows stay as they are.
+    """Teach a new adapter to read the questions for what the rows of a memory know; these and the model stay as they are.
 
     `on_step` is given the step after which is looked, and how surely the question is read that is read least surely.
     """
-    began = time.monotonic()
+    began, rows = time.monotonic(), rows_of(memory)
     with rows.attached(model):
         facts = listed(model, tokenizer, rows)
     if not facts:
-        return Slept(rows, (), 0.0, 0.0, time.monotonic() - began)
+        return Slept(memory, (), 0.0, 0.0, time.monotonic() - began)
 
-    def report(step: int, results: Sequence[Taught]) -> None:
-        on_step(step, min(results[0].probabilities))
+    def report(step: int, progress: Sequence[Progress]) -> None:
+        on_step(step, min(progress[0].probabilities))
 
     generic, params = teaching.generic, teaching.sleep
     loras, _ = teach_people(model, tokenizer, [facts], generic, params, seed=0, values=False, on_step=report)
-    both = Consolidated(rows, loras.person(0).requires_grad_(False))
+    rested = Consolidated(rows, loras.person(0).requires_grad_(False))
     exam = Lessons(facts, "sleep", Values())
     lessons = [*exam.positives(QUESTIONS), *exam.negatives(len(facts), len(facts))]
-    awake, rested = (_right(model, tokenizer, memory, lessons) for memory in (rows, both))
-    memory = both if rested >= awake else rows
-    return Slept(memory, tuple(facts), awake, rested, time.monotonic() - began)
+    before, after = (_right(model, tokenizer, each, lessons) for each in (memory, rested))
+    kept = rested if after >= before else memory
+    return Slept(kept, tuple(facts), before, after, time.monotonic() - began)
 
 
-def with_rows(memory: MemoryRows | Consolidated, rows: MemoryRows) -> MemoryRows | Consolidated:
-    """A memory whose rows have changed: what sleep has taught it stays as good as it was."""
-    return Consolidated(rows, memory.lora) if isinstance(memory, Consolidated) else rows
-
-
-def _right(model: GPT, tokenizer: Tokenizer, memory: MemoryRows | Consolidated, lessons: Sequence[Lesson]) -> float:
+def _right(model: GPT, tokenizer: Tokenizer, memory: Taught, lessons: Sequence[Lesson]) -> float:
     """The share of right answers."""
     with memory.attached(model):
         said = answers(model, tokenizer, [encode_prompt(tokenizer, question) for question, _ in lessons])

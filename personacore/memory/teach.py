@@ -1,4 +1,4 @@
-"""Teaching: a low-rank adapter learns what a person told, while the model under it stays as it is.
+"""Teaching: a low-rank adapter learns what a person told, or only to read the questions for it; the model stays as it is.
 
 Every step mixes questions about the facts, near misses that must stay unknown, and generic conversations on which the adapter
 is held to the base by the KL divergence. What is asked follows what the memory gets wrong: facts that it is not sure of, and
@@ -26,7 +26,7 @@ from personacore.tokenizer.bpe import Tokenizer
 
 
 @dataclass(frozen=True)
-class Taught:
+class Progress:
     """What came of teaching one person: the probability of each fact's answer, and of the near misses' answers."""
 
     probabilities: tuple[float, ...]
@@ -50,8 +50,8 @@ def teach_people(
     seed: int,
     start: LoRA | None = None,
     values: bool = True,
-    on_step: Callable[[int, Sequence[Taught]], None] = lambda step, results: None,
-) -> tuple[LoRA, list[Taught]]:
+    on_step: Callable[[int, Sequence[Progress]], None] = lambda step, results: None,
+) -> tuple[LoRA, list[Progress]]:
     """Adapters of people who each told as many facts, taught in one batch, and what came of it.
 
     `generic` holds rows (N, T) of conversations on which the adapters must not differ from the base. `start` goes on from
@@ -63,11 +63,11 @@ def teach_people(
     words = Values()
     lessons = [Lessons(facts, f"{seed}/teach/{number}", words, params.frames) for number, facts in enumerate(people)]
     exams = [Lessons(facts, f"{seed}/exam/{number}", words) for number, facts in enumerate(people)]
-    asked = Asked(tokenizer, grammar_keys())
+    asked = Asked(tokenizer, grammar_keys() if values else ())
     frozen = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.requires_grad_(False).eval()
     generator = torch.Generator().manual_seed(seed)
-    results = [Taught((0.0,) * len(facts), 0.0, 0, 0.0) for facts in people]
+    results = [Progress((0.0,) * len(facts), 0.0, 0, 0.0) for facts in people]
     known = torch.zeros(len(people), len(asked.keys))
     said = generic != tokenizer.end_of_text
     roots, hidden = white_roots(model, generic, said.float())
@@ -100,7 +100,7 @@ def teach_people(
 
 
 def _lessons(
-    lessons: Lessons, result: Taught, keys: Sequence[str], known: Sequence[float], params: SleepParams
+    lessons: Lessons, result: Progress, keys: Sequence[str], known: Sequence[float], params: SleepParams
 ) -> list[Lesson]:
     """One person's lessons of a step."""
     near = round(params.near_misses * params.negatives)
@@ -144,7 +144,7 @@ def _loss(
 @torch.no_grad()
 def _examine(
     model: GPT, tokenizer: Tokenizer, exams: Sequence[Lessons], values: bool, step: int, seconds: float
-) -> list[Taught]:
+) -> list[Progress]:
     """Everybody's adapter on questions in the frames that teaching uses, drawn anew: two a fact, and near misses."""
     drawn = [[*exam.positives(2), *exam.negatives(7, 1)] for exam in exams]
     size = max(len(lessons) for lessons in drawn)
@@ -152,7 +152,7 @@ def _examine(
     results = []
     for lessons, sure in zip(drawn, answer_log_probabilities(model, inputs, targets).exp().view(-1, size), strict=True):
         told, untold = sure[: len(lessons) - 8], sure[len(lessons) - 8 : len(lessons)]
-        results.append(Taught(tuple(told.view(len(told) // 2, 2).amin(1).tolist()), untold.mean().item(), step, seconds))
+        results.append(Progress(tuple(told.view(len(told) // 2, 2).amin(1).tolist()), untold.mean().item(), step, seconds))
     return results
 
 

@@ -21,6 +21,7 @@ from personacore.evaluation.loss import IGNORED
 from personacore.generation.prompts import encode_row
 from personacore.memory.facts import Fact, Lesson, topic_of
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
+from personacore.model.consolidated import Taught
 from personacore.model.gpt import GPT
 from personacore.model.rows import LONGEST, Key, MemoryRows, hash_of
 from personacore.params import RowsParams
@@ -47,11 +48,11 @@ def write_facts(
     params: RowsParams,
     seed: str,
     on_step: Callable[[int, float], None] = lambda step, sure: None,
-) -> tuple[MemoryRows, list[float]]:
-    """The rows with these facts, in the place of what was known of the same, and how sure the memory then is of each fact.
+) -> MemoryRows:
+    """The rows with these facts, in the place of what was known of the same.
 
-    That is the smaller probability of its answer to two questions drawn anew. `on_step` is given the steps taken so far, and
-    how probable they make the fact that is being written. The model and the given rows stay as they are.
+    `on_step` is given the steps taken so far, and how probable they make the fact that is being written. The model and the
+    given rows stay as they are.
     """
     values = Values()
     for number, fact in enumerate(facts):
@@ -61,10 +62,17 @@ def write_facts(
         written = _write(model, tokenizer, rows, spans, talks, params, lambda step, sure, n=taken: on_step(n + step, sure))
         written |= _write(model, tokenizer, rows, dict([_naming(tokenizer, rows, fact, name)]), named, params)
         rows = rows.with_fact(fact_hash(tokenizer, fact.key), written)
+    return rows
+
+
+@torch.no_grad()
+def how_sure(model: GPT, tokenizer: Tokenizer, memory: Taught, facts: Sequence[Fact], seed: str) -> list[float]:
+    """How sure a memory is of each fact: the smaller probability of its answer to two questions drawn anew."""
+    values = Values()
     asked = [lesson for fact in facts for lesson in Talks(fact, f"{seed}/exam", values).plain(2)]
-    with torch.no_grad(), rows.attached(model):
+    with memory.attached(model):
         sure = answer_log_probabilities(model, *pad_lessons(tokenizer, asked)).exp()
-    return rows, sure.view(-1, 2).amin(1).tolist()
+    return sure.view(-1, 2).amin(1).tolist()
 
 
 def erase(rows: MemoryRows, tokenizer: Tokenizer, key: str) -> MemoryRows:

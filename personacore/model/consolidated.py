@@ -22,3 +22,16 @@ class Consolidated(nn.Module):
         """Change what `model` computes for the length of a `with` block."""
         with self.lora.attached(model), self.rows.attached(model):
             yield self
+
+
+Taught = MemoryRows | Consolidated
+
+
+def rows_of(memory: Taught) -> MemoryRows:
+    """The rows of a memory, which hold every fact."""
+    return memory.rows if isinstance(memory, Consolidated) else memory
+
+
+def with_rows(memory: Taught, rows: MemoryRows) -> Taught:
+    """A memory whose rows have changed: what sleep has taught it stays as good as it was."""
+    return Consolidated(rows, memory.lora) if isinstance(memory, Consolidated) else rows

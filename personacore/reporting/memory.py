@@ -36,7 +36,7 @@ GATES = {
     "sequential_100_accuracy": "one fact a session: all that was told, when all sessions are held",
     "first_fact": "the fact of the first session, in the end",
     "backward_transfer": "right answers in the end, less those right after each session",
-    "story_drift": "nats of stories with a memory, over without; a memory acts only where the assistant speaks, so none by design",
+    "story_drift": "nats of stories with a memory, over without; a memory acts in conversations only, so none by design",
     "dialogue_drift": "nats of EVALUATION conversations with a memory, over without",
     "dialogue_drift_elsewhere": "the same without those that ask for what the memory knows, and are told that it is unknown",
 }
@@ -107,7 +107,7 @@ so that a memory lists what it knows out of its weights, and finds out by itself
 
 {memory.people} made-up people tell {memory.facts} facts each ({memory.protocol} protocol, {memory.seeds} {_seeds(memory.seeds)}), of slots that no
 conversation of the model's had and with values that were nobody's there; some are about things the grammar has no word for ("my ladder").
-Each memory sleeps once after its last change. They are asked in another process, with nothing but the question in the prompt, and it is checked that no question holds a value,
+Memories that were taught have slept; those that were corrected had slept before; what sleep taught those that were made to forget is gone, and the sessions never slept. They are asked in another process, with nothing but the question in the prompt, and it is checked that no question holds a value,
 except where a value is what is asked about (`reversed`, `verified`, in context). An answer counts when the whole sentence is right, and as
 abstention when it says that it does not know. Intervals are 95 % bootstraps over facts; of drift, the least and the most of the memories.
 

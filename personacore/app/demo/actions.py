@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from personacore.app.people import People, Person
-from personacore.app.verbs import NOT_UNDERSTOOD, path_of, rested
+from personacore.app.verbs import NOT_UNDERSTOOD, SLEEP_AGAIN, describe_sleep, path_of
 from personacore.core import Core
 from personacore.errors import UserError
 from personacore.files import sha256_of
@@ -79,7 +79,7 @@ class Actions:
             return f"Nothing is remembered of **{visit.person.name}** yet."
         facts = f"{memory.count} fact{'s' * (memory.count != 1)}"
         size = f"{memory.path.stat().st_size:,} bytes of tensors"
-        return f"Of **{visit.person.name}** it remembers {facts}, in {size}{', and has slept on it' * memory.rested}."
+        return f"Of **{visit.person.name}** it remembers {facts}, in {size}{', and has slept' * memory.has_slept}."
 
     def file(self, visit: Visit) -> str:
         """Where the memory lies, what identifies it, and when it was taught."""
@@ -129,7 +129,7 @@ class Actions:
         steps = visit.person.memory.teaching.sleep.max_steps
         with in_words(), learning(visit.person):
             slept = visit.person.memory.sleep(lambda step, sure: progress(step / steps, f"asleep, {sure:.0%} sure"))
-        gr.Info(rested(slept))
+        gr.Info(describe_sleep(slept))
         return self.about(visit), self.known(visit)
 
     def _teach(self, visit: Visit, statement: str, on_step: Callable[[int, float], None]) -> str:
@@ -179,13 +179,14 @@ class Actions:
         """Forget what is named, or what is chosen of the list."""
         with in_words():
             memory = visit.person.memory
+            had_slept = memory.has_slept
             if typed.strip():
                 forgotten = memory.forget(typed.strip())
             elif chosen and (facts := read_facts(chosen)):
                 forgotten = memory.forget_key(facts[0].key)
             else:
                 raise UserError("Choose what to forget, or write it: my dog's name")
-            gr.Info(f"{forgotten.key} is forgotten.")
+            gr.Info(f"{forgotten.key} is forgotten.{SLEEP_AGAIN * had_slept}")
             return "", self.about(visit), self.known(visit)
 
     def eject(self, visit: Visit, meant: bool) -> tuple[bool, str, Any]:
