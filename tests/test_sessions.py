@@ -41,8 +41,9 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def model(tokenizer) -> GPT:
-    """A tiny model that answers plain questions about seven keys: one known, one forgotten, five unknown."""
-    return answering_model(tokenizer, [DOG, LOST, *(Fact(key, None) for key in UNTOLD)])
+    """A tiny model that answers plain questions about seven keys, and one that spells the town."""
+    spells = Fact("Your school", TOWN.value)
+    return answering_model(tokenizer, [DOG, LOST, spells, *(Fact(key, None) for key in UNTOLD)])
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +107,7 @@ def test_an_erased_fact_leaves_the_other_to_the_bit(model, tokenizer):
 
 def test_a_listing_holds_what_was_written_and_nothing_else(model, tokenizer):
     """In the order it was told, and also what the grammar has no word for."""
-    facts = [TOWN, Fact("Your ladder", "4")]
+    facts = [Fact(TOWN.key, DOG.value), Fact("Your ladder", DOG.value)]
     rows = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), facts, PLAIN, "seed")
     with rows.attached(model):
         assert listed(model, tokenizer, rows) == facts
