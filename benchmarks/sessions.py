@@ -29,8 +29,8 @@ from personacore.generation.sampling import Sampling
 from personacore.layout import CHAT_EXPORT, PRETRAIN
 from personacore.memory.facts import Fact, plain_question, read_facts
 from personacore.memory.generic import generic_rows
-from personacore.memory.inventory import BATCH_ROWS, Asked, grammar_keys
 from personacore.memory.people import Questions, draw_sessions
+from personacore.memory.probe import BATCH_ROWS, Asked, grammar_keys
 from personacore.memory.recall import Asker, abstains
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.memory.teach import teach_people

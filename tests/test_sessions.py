@@ -12,8 +12,9 @@ from personacore.errors import UserError
 from personacore.generation.prompts import encode_prompt
 from personacore.memory import sessions, write
 from personacore.memory.facts import Fact, plain_question
-from personacore.memory.inventory import grammar_keys, listed
+from personacore.memory.inventory import listed
 from personacore.memory.people import Questions, draw_sessions
+from personacore.memory.probe import grammar_keys
 from personacore.memory.recall import Asker, Outcomes
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.memory.write import Talks, erase, how_sure, new_rows, write_facts

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from personacore.corpus.dialogue.values import Values
 from personacore.memory.facts import Fact, Lesson
-from personacore.memory.inventory import Asked, grammar_keys
 from personacore.memory.lessons import Lessons
+from personacore.memory.probe import Asked, grammar_keys
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.memory.whitening import white_roots, whitened
 from personacore.model.gpt import GPT
