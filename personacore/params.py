@@ -61,7 +61,6 @@ class TrainParams:
     batch_size: int
     micro_batch_size: int
     embedding_std: float
-    position_std: float
     optimizer: Literal["adamw", "muon"]
     lr: float
     muon_lr: float
@@ -81,7 +80,7 @@ class TrainParams:
     def __post_init__(self) -> None:
         for name in ("max_steps", "batch_size", "micro_batch_size", "eval_interval", "eval_documents", "log_interval"):
             require(getattr(self, name) >= 1, f"train.{name}: {getattr(self, name)} is below 1")
-        for name in ("embedding_std", "position_std", "lr", "muon_lr", "grad_clip", "checkpoint_seconds"):
+        for name in ("embedding_std", "lr", "muon_lr", "grad_clip", "checkpoint_seconds"):
             require(getattr(self, name) > 0, f"train.{name}: {getattr(self, name)} is not above 0")
         for name in ("beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, f"train.{name}: {getattr(self, name)} is not from 0 to below 1")

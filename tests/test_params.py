@@ -169,7 +169,6 @@ def test_an_unknown_key_or_a_wrong_type_is_named_by_its_path(tmp_path, key, valu
         ("train.lr", 0),
         ("train.muon_lr", -1),
         ("train.embedding_std", 0),
-        ("train.position_std", 0),
         ("train.min_lr_fraction", 1.1),
         ("train.warmup_steps", -1),
         ("train.warmup_steps", 10**9),

@@ -16,7 +16,6 @@ from torch.nn import functional
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "c_proj", "fc_in", "fc_out")
 RESIDUAL_WRITERS = ("c_proj", "fc_out")
-SHORTEST = 2.5  # tokens; the shortest wavelength of positions at the start
 
 
 @dataclass(frozen=True)
@@ -126,14 +125,6 @@ class Block(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
 
-def sinusoids(length: int, width: int) -> Tensor:
-    """Sines and cosines (length, width) of deviation 1, of `SHORTEST` to `length` tokens (Vaswani et al., 2017)."""
-    count = (width + 1) // 2
-    wavelengths = SHORTEST * (length / SHORTEST) ** (torch.arange(count) / max(1, count - 1))
-    angles = 2 * math.pi * torch.arange(length)[:, None] / wavelengths
-    return math.sqrt(2) * torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
-
-
 class GPT(nn.Module):
     """A decoder-only transformer language model."""
 
@@ -150,14 +141,13 @@ class GPT(nn.Module):
             self.lm_head.weight = self.wte.weight
         self.reset_parameters()
 
-    def reset_parameters(self, seed: int | None = None, embedding_std: float = 0.02, position_std: float = 0.04) -> None:
-        """GPT-2's initialisation but for positions, from a generator of its own when `seed` is given.
+    def reset_parameters(self, seed: int | None = None, embedding_std: float = 0.02) -> None:
+        """GPT-2's initialisation, from a generator of its own when `seed` is given.
 
         Normal weights of deviation 0.02 and zero biases; the two layers of a block that write into the residual stream
         are scaled by 1/√(2·n_layer), so that its variance does not grow with depth. `embedding_std` is the deviation of
         the token embedding: with a larger one the words stand apart from the first step on, and attention learns sooner
-        to copy them. Positions begin as sinusoids of deviation `position_std`, since a head then finds the token before,
-        or the one before that, at every place by one rotation, instead of learning it place by place.
+        to copy them.
         """
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
         with torch.no_grad():
@@ -167,8 +157,6 @@ class GPT(nn.Module):
                     parameter.fill_(1.0 if kind == "weight" else 0.0)
                 elif kind == "bias":
                     parameter.zero_()
-                elif layer == "wpe":
-                    parameter.copy_(position_std * sinusoids(*parameter.shape))
                 else:
                     deviation = embedding_std if layer == "wte" else 0.02
                     if layer in RESIDUAL_WRITERS:

@@ -154,10 +154,6 @@ def _training(train: TrainParams, facts: Mapping[str, Any]) -> str:
 checkpoint by validation loss is from step {facts["best_step"]:,}. The token embedding begins with deviation {train.embedding_std:g}, the other
 weights with GPT-2's 0.02.
 
-**Decision: positions begin as sinusoids.** They are learned like every weight, but begin as sines and cosines of deviation {train.position_std:g}
-(Vaswani et al., 2017) instead of noise: then one rotation finds the token before at every place. Looking up what was told is learned in a
-fraction of the steps by it, and stories a little later (ablation `faint_positions`; docs/EXPERIMENTS.md has both).
-
 **Decision: rows begin where documents begin.** A document that fits a block is read from its start with its whole context, as it is
 generated and as it is scored; a window cut at random from the stream would spend a good part of its predictions on names it has never
 seen. A longer document also gives rows that begin inside it.

@@ -66,7 +66,7 @@ def pretrain(
     with join_world(device) as world:
         log = (lambda line: print(line, flush=True)) if world.leads else (lambda line: None)
         fresh = GPT(config)
-        fresh.reset_parameters(seed, params.embedding_std, params.position_std)
+        fresh.reset_parameters(seed, params.embedding_std)
         log(f"{fresh.parameter_count():,} parameters on {device.type} in {precision}, {len(starts):,} rows an epoch")
         trained = train(
             fresh,
