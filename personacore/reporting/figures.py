@@ -159,7 +159,7 @@ def plot_recall(path: Path, gates: pd.DataFrame) -> None:
         axes.scatter(held["threshold"], held.index, marker="|", s=160, color=COLORS[1], label="gate", zorder=3)
         axes.set_yticks(shown.index, shown["gate"])
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.legend(loc="center")
+        axes.legend(loc="center", bbox_to_anchor=(0.45, 0.72))  # between what should be all and what should be nothing
 
 
 def plot_teaching(path: Path, curve: pd.DataFrame) -> None:
