@@ -125,8 +125,9 @@ plt.show()
 # questions for it. Each projection's change as a share of its weight:
 
 # %%
-slept = memory.sleep()
-print(f"{len(slept.facts)} facts; right answers to new questions {slept.before:.0%} before, {slept.after:.0%} after")
+if told.learned:
+    slept = memory.sleep()
+    print(f"{len(slept.facts)} facts; right answers to new questions {slept.before:.0%} before, {slept.after:.0%} after")
 if memory.has_slept:
     moved = memory.adapter.lora.moved(memory.model)
     names = list(dict.fromkeys(name.split(".")[-1] for name in moved))

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 class Crew:
@@ -19,13 +20,20 @@ class Crew:
         self._pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) if workers > 1 else None
 
     @contextmanager
-    def at_work(self) -> Iterator[Callable[[Callable, Iterable], Iterable]]:
-        """A `map` whose calls run at once; inside the `with` block PyTorch has one thread per part."""
+    def at_work(self, parameters: Iterable[Tensor]) -> Iterator[Callable[[Callable, Iterable], Iterable]]:
+        """A `map` whose calls run at once; inside the `with` block PyTorch has one thread per part.
+
+        `parameters` are those that the calls differentiate by.
+        """
         if self.parts == 1:
             yield map
             return
+        # The first use of a parameter makes its gradient accumulator, under the parameter's lock and asking for the interpreter's;
+        # a thread that has the interpreter's may wait for the parameter's, and neither goes on (PyTorch 2.13). A view keeps it made.
+        views = [parameter.view_as(parameter) for parameter in parameters]
         torch.set_num_threads(1)  # of this thread and, in the library of matrix products, of all
         try:
             yield map if self._pool is None else self._pool.map
         finally:
             torch.set_num_threads(self.cores)
+            del views

@@ -162,7 +162,7 @@ def _gradient(
     parts = [penalized] if extra_penalties else []
     parts += [partial(micro_batch, first, *batches.rows(step, first, micro)) for first in firsts]
     total = torch.zeros((), device=device)
-    with crew.at_work() as run_all:
+    with crew.at_work(parameters) as run_all:
         for loss, gradients in run_all(differentiate, parts):  # in this order, so that sums are always rounded alike
             total += loss
             for parameter, gradient in zip(parameters, gradients, strict=True):
