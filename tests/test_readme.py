@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,11 @@ from personacore.app.cli import build_parser
 ROOT = Path(__file__).resolve().parent.parent
 EXPORT = ROOT / "data" / "export" / "chat"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = [block for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) if "$ personacore " in block]
+CONSOLE = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+BLOCKS = [block for block in CONSOLE if "$ personacore " in block]
+EXPERIMENTS = [block for block in CONSOLE if block not in BLOCKS]
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SHELL = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
 LARGE = 1_000_000  # bytes; the smoke profile's model learns nothing
 
 
@@ -24,10 +29,13 @@ def commands(block: str) -> list[tuple[str, str]]:
     return [(command, printed) for command, _, printed in (part.partition("\n") for part in parts)]
 
 
-@pytest.mark.skipif(
+needs_a_model = pytest.mark.skipif(
     not (EXPORT / "config.json").exists() or (EXPORT / "model.safetensors").stat().st_size < LARGE,
     reason="needs data/export: run `dvc repro export` first",
 )
+
+
+@needs_a_model
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_a_command_prints_what_stands_below_it(block, tmp_path):
     environment = os.environ | {"XDG_DATA_HOME": str(tmp_path), "OMP_NUM_THREADS": "2"}
@@ -50,9 +58,57 @@ def test_a_verb_that_is_named_exists(verb, capsys):
     assert caught.value.code == 0
 
 
-@pytest.mark.parametrize("target", re.findall(r"^make ([a-z]+)", README, re.MULTILINE))
-def test_a_target_of_make_that_is_named_exists(target):
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+@needs_a_model
+@pytest.mark.parametrize("program", PYTHON, ids=range(len(PYTHON)))
+def test_the_python_that_is_shown_tells_a_story_and_remembers_the_dog(program, tmp_path):
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    asked = """me.ask("What is my dog's name?")"""
+    shown = program.replace(asked, f"print({asked})")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+    run = [sys.executable, "-c", shown]
+    done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert "Biscuit" in done.stdout.splitlines()[-1] and len(done.stdout) > 200
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("block", EXPERIMENTS, ids=range(len(EXPERIMENTS)))
+def test_an_experiment_runs_the_stages_and_changes_the_metrics_that_are_shown(block, tmp_path):
+    """In a clone with the smoke profile, whose model is made anew; numbers may differ in their last digits elsewhere."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment |= dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "a reader") | {"EMAIL": "reader@localhost"}
+
+    def run(command: str) -> str:
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path / "it", env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "it"], check=True)
+    run("python -m personacore.app.cli profile smoke && dvc repro evaluate && git commit -qam smoke")
+    experiment, difference = commands(block)
+    stages = [line for line in run(experiment[0]).splitlines() if line.startswith(("Stage", "Running stage"))]
+    assert stages == experiment[1].splitlines()
+    shown, found = (
+        {tuple(line.split()[:2]): line.split()[2:] for line in text.splitlines() if line.startswith("metrics/")}
+        for text in (difference[1], run(difference[0]))
+    )
+    assert {row for row in found if not row[0].startswith("metrics/speed")} >= {
+        row for row in shown if "repeated" not in row[1]
+    }
+    for row in shown.keys() & found.keys():
+        before, after, _ = map(float, found[row])
+        assert before != after, row
+        if row[1] in ("parameters", "bits_per_byte", "nats_per_token", "valid_nats_per_token"):
+            assert [before, after] == pytest.approx([float(number) for number in shown[row][:2]], rel=0.01)
+
+
+@pytest.mark.parametrize("target", re.findall(r"\bmake ([a-z]+)", SHELL + "\n".join(re.findall(r"`([^`\n]*)`", README))))
+def test_make_knows_what_to_do_for_a_target_that_is_named(target):
+    """Everything but doing it: `make repro` is what the smoke run of `.ci/run` does in steps."""
+    done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    programs = re.findall(r"^\.venv/bin/(\S+)((?: \S+)*)", done.stdout, re.MULTILINE)
+    assert programs and all(shutil.which(program, path=Path(sys.executable).parent) for program, _ in programs)
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\(((?!http)[^)#]+)\)", README) + re.findall(r'src(?:set)?="([^"]+)"', README))

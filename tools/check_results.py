@@ -32,6 +32,8 @@ FILES = (
     "docs/tour.ipynb",
     "data/export/huggingface/config.json",
     "data/export/peft/adapter_config.json",
+    "data/export/gguf/f32.gguf",
+    "data/export/gguf/adapter.gguf",
 )
 
 

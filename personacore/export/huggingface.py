@@ -21,6 +21,7 @@ LAYERS = {  # of a block there, and what they are made of here
     "mlp.c_fc": ("mlp.fc_in",),
     "mlp.c_proj": ("mlp.fc_out",),
 }
+NORMS = ("ln_1", "ln_2")
 CHAT_TEMPLATE = (
     "<|endoftext|>{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -89,7 +90,7 @@ def peer_weights(model: GPT) -> dict[str, Tensor]:
             parts = [block.get_submodule(part) for part in named]
             found[f"transformer.h.{number}.{name}.weight"] = torch.cat([part.weight for part in parts]).T
             found[f"transformer.h.{number}.{name}.bias"] = torch.cat([part.bias for part in parts])
-        for name in ("ln_1", "ln_2"):
+        for name in NORMS:
             norm = getattr(block, name)
             found |= {f"transformer.h.{number}.{name}.{kind}": getattr(norm, kind) for kind in ("weight", "bias")}
     return {name: tensor.detach().contiguous() for name, tensor in found.items()}
@@ -97,8 +98,7 @@ def peer_weights(model: GPT) -> dict[str, Tensor]:
 
 def tokenizer_file(tokenizer: Tokenizer) -> Mapping[str, object]:
     """The `tokenizer.json` of `tokenizers`: byte-level BPE over the same words, with the same ids."""
-    letters = byte_letters()
-    spelled = ["".join(letters[byte] for byte in tokenizer.token_bytes(number)) for number in range(tokenizer.end_of_text)]
+    spelled = spelled_tokens(tokenizer)
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     split = {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False}
@@ -126,6 +126,12 @@ def tokenizer_file(tokenizer: Tokenizer) -> Mapping[str, object]:
             "merges": [[spelled[left], spelled[right]] for left, right in tokenizer.merges],
         },
     }
+
+
+def spelled_tokens(tokenizer: Tokenizer) -> list[str]:
+    """Every token but the specials, by id, in the letters that stand for its bytes."""
+    letters = byte_letters()
+    return ["".join(letters[byte] for byte in tokenizer.token_bytes(number)) for number in range(tokenizer.end_of_text)]
 
 
 def byte_letters() -> list[str]:

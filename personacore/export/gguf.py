@@ -1,0 +1,125 @@
+"""Files that llama.cpp loads: the weights under its names in several precisions, and the tokenizer in the same file.
+
+Layers are those of `transformers`' GPT-2, whose matrices it turns around. Of its ways to split words "smollm" is ours: every
+digit by itself, then GPT-2's pattern. They differ in one case: several spaces before a digit are one word there.
+"""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType as Kind
+from gguf import LlamaFileType as FileType
+
+from personacore.export.huggingface import CHAT_TEMPLATE, LAYERS, NORMS, peer_weights, spelled_tokens
+from personacore.export.peft import peer_factors
+from personacore.files import atomic_write
+from personacore.model.gpt import GPT
+from personacore.model.lora import LoRA
+from personacore.tokenizer.bpe import Tokenizer
+
+ARCHITECTURE = "gpt2"
+PRECISIONS = {
+    "f32": (FileType.ALL_F32, Kind.F32),
+    "f16": (FileType.MOSTLY_F16, Kind.F16),
+    "q8_0": (FileType.MOSTLY_Q8_0, Kind.Q8_0),
+}
+OUTSIDE = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm", "lm_head": "output"}
+INSIDE = dict(zip((*LAYERS, *NORMS), ("attn_qkv", "attn_output", "ffn_up", "ffn_down", "attn_norm", "ffn_norm"), strict=True))
+
+
+def export_gguf(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
+    """Write the model once in each precision, as `f32.gguf` and so on.
+
+    Vectors and positions stay in float32, and matrices whose rows are no multiple of q8_0's blocks of 32 in float16.
+    """
+    for precision, (file_type, kind) in PRECISIONS.items():
+        with atomic_write(folder / f"{precision}.gguf") as temporary:
+            writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
+            writer.add_file_type(file_type)
+            writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+            _describe(writer, model)
+            _add_tokenizer(writer, tokenizer)
+            for name, weight in peer_weights(model).items():
+                _add_weight(writer, there(name), weight.T.numpy() if _turned(name) else weight.numpy(), kind)
+            _write(writer)
+
+
+def export_gguf_adapter(path: Path, lora: LoRA) -> None:
+    """Write a person's adapter for those models; llama.cpp's server lets it act from its invocation on, as we do.
+
+    One scale serves every layer there, so that where parts of a matrix are stacked their factors b are larger instead.
+    """
+    with atomic_write(path, 0o600) as temporary:
+        writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
+        writer.add_type(gguf.GGUFType.ADAPTER)
+        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, lora.alpha)
+        if lora.invocation is not None:
+            writer.add_array(gguf.Keys.Adapter.ALORA_INVOCATION_TOKENS, [lora.invocation])
+        for name, factor in peer_factors(lora).items():
+            layer, which = name.removeprefix("base_model.model.").removesuffix(".weight").rsplit(".lora_", 1)
+            stacked = factor.size(1) / lora.rank if which == "B" else 1.0
+            writer.add_tensor(f"{there(layer)}.weight.lora_{which.lower()}", (stacked * factor).numpy())
+        _write(writer)
+
+
+def there(name: str) -> str:
+    """What llama.cpp calls a weight or layer of `transformers`' GPT-2.
+
+    >>> there("transformer.wte.weight"), there("transformer.h.3.attn.c_attn.bias"), there("transformer.h.0.ln_2")
+    ('token_embd.weight', 'blk.3.attn_qkv.bias', 'blk.0.ffn_norm')
+    """
+    name = name.removeprefix("transformer.")
+    block, layers = "", OUTSIDE
+    if name.startswith("h."):
+        _, number, name = name.split(".", 2)
+        block, layers = f"blk.{number}.", INSIDE
+    layer = next(layer for layer in layers if name == layer or name.startswith(f"{layer}."))
+    return block + layers[layer] + name.removeprefix(layer)
+
+
+def _turned(name: str) -> bool:
+    """Whether `transformers` has this weight the other way round."""
+    return any(name.endswith(f"{layer}.weight") for layer in LAYERS)
+
+
+def _describe(writer: gguf.GGUFWriter, model: GPT) -> None:
+    config = model.config
+    writer.add_name("PersonaCore")
+    writer.add_license("mit")
+    writer.add_context_length(config.block_size)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_feed_forward_length(4 * config.n_embd)
+    writer.add_block_count(config.n_layer)
+    writer.add_head_count(config.n_head)
+    writer.add_layer_norm_eps(model.ln_f.eps)
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
+    spelled, specials = spelled_tokens(tokenizer), list(tokenizer.specials)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(spelled + specials)
+    writer.add_token_types([gguf.TokenType.NORMAL] * len(spelled) + [gguf.TokenType.CONTROL] * len(specials))
+    writer.add_token_merges([f"{spelled[left]} {spelled[right]}" for left, right in tokenizer.merges])
+    writer.add_bos_token_id(tokenizer.end_of_text)
+    writer.add_eos_token_id(tokenizer.end_of_text)
+    writer.add_eot_token_id(tokenizer.specials["<|end|>"])
+    writer.add_add_bos_token(True)
+    writer.add_chat_template(CHAT_TEMPLATE)
+
+
+def _add_weight(writer: gguf.GGUFWriter, name: str, weight: np.ndarray, kind: Kind) -> None:
+    if weight.ndim == 1 or name.startswith("position_embd"):
+        kind = Kind.F32
+    elif kind == Kind.Q8_0 and weight.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
+        kind = Kind.F16
+    writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(weight), kind), raw_dtype=kind)
+
+
+def _write(writer: gguf.GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
