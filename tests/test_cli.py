@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import personacore
-from personacore.app import cli, verbs
+from personacore.app import cli, loopback, verbs
 from personacore.export.slim import export_slim
 from personacore.memory.facts import Fact
 from personacore.memory.memory import Memory
@@ -118,11 +118,12 @@ COMMANDS = ["complete", "chat", "teach", "ask", "forget", "sleep", "memory", "de
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_a_command_shows_an_example(capsys, command):
+def test_help_of_a_command_shows_an_example_and_every_command_speaks_json(capsys, command):
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])
     assert caught.value.code == 0
-    assert f"example: personacore {command}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"example: personacore {command}" in shown and "--json" in shown
 
 
 def test_help_lists_the_commands_and_does_not_wait_for_torch():
@@ -232,6 +233,25 @@ def test_what_came_of_sleep_is_said(monkeypatch, capsys, awake, asleep, words):
 def test_json_holds_what_is_printed_otherwise(model, capsys):
     assert cli.main(["complete", "a", "--model", str(model), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"prompt": "a", "text": personacore.load(model).complete("a")}
+
+
+@pytest.mark.parametrize("path", ["", "/v1"])
+def test_a_server_says_where_it_is_in_words_or_in_json(monkeypatch, capsys, path):
+    monkeypatch.setattr(loopback.uvicorn, "run", lambda *arguments, **options: None)
+    loopback.run(None, 8123, "It", path)
+    loopback.run(None, 8123, "It", path, as_json=True)
+    said, found = capsys.readouterr().out.splitlines()
+    assert said.startswith(f"It is at http://127.0.0.1:8123{path} ")
+    assert json.loads(found) == {"url": f"http://127.0.0.1:8123{path}"}
+
+
+def test_what_a_profile_changes_is_said_in_json(monkeypatch, capsys, tmp_path):
+    (tmp_path / "profiles").symlink_to(ROOT / "profiles")
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["profile", "smoke", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["profile"] == "smoke" and "ablation_steps: 120 -> 4" in found["changed"]
 
 
 def test_a_shell_is_told_how_to_complete_the_commands(capsys):

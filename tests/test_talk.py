@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 
 import pytest
 
@@ -143,6 +144,14 @@ def test_a_piped_conversation_prints_answers_and_nothing_else(model, tokenizer, 
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{WHERE}\n\n/off\n/quit\n{WHERE}\n"))
     run_chat(Core(model, tokenizer), memory)
     assert capsys.readouterr().out == f"{TOWN.sentence}\nThe memory is off.\n"
+
+
+def test_a_program_gets_a_line_of_json_for_each_line_of_its_own(model, tokenizer, memory, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{WHERE}\n\n/off\n/nonsense\n"))
+    run_chat(Core(model, tokenizer), memory, as_json=True)
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert found[:2] == [{"line": WHERE, "answer": TOWN.sentence}, {"line": "/off", "answer": "The memory is off."}]
+    assert found[2]["line"] == "/nonsense" and "there is no /nonsense" in found[2]["answer"]
 
 
 def test_both_ways_answers_with_and_without_the_memory_and_is_no_part_of_the_conversation(memory, tokenizer):

@@ -1,6 +1,7 @@
 """`personacore chat`: a conversation in the terminal, line by line."""
 
 import io
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -137,12 +138,17 @@ class Wrapped:
         self.file.flush()
 
 
-def run_chat(core: Core, memory: Memory) -> None:
-    """Read lines until there are no more, with a prompt and a history where somebody types them."""
-    typed = sys.stdin.isatty()
+def run_chat(core: Core, memory: Memory, as_json: bool = False) -> None:
+    """Read lines until there are no more, with a prompt and a history where somebody types them.
+
+    As JSON each line is printed beside its whole answer, for a program that reads and writes.
+    """
+    typed = sys.stdin.isatty() and not as_json
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
-    chat = Chat(core, memory, Wrapped(sys.stdout, WIDTH) if typed else lambda text: print(text, end="", flush=True))
+    answer = io.StringIO()
+    piped = answer.write if as_json else lambda text: print(text, end="", flush=True)
+    chat = Chat(core, memory, Wrapped(sys.stdout, WIDTH) if typed else piped)
     if typed:
         import readline  # noqa: F401 (input() has a history and line editing from then on)
 
@@ -160,5 +166,8 @@ def run_chat(core: Core, memory: Memory) -> None:
             break
         if text:
             chat.line(text)
+        if text and as_json:
+            print(json.dumps({"line": text, "answer": answer.getvalue().rstrip("\n")}, ensure_ascii=False), flush=True)
+            answer.seek(answer.truncate(0))
     if typed:
         print()

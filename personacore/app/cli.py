@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     chat = _add(commands, "chat", "talk with it, line by line; /help says what else it does", "")
     _add_memory_options(chat)
+    _add_json(chat)
 
     for name, word, meaning, example in (
         ("teach", "STATEMENT", "tell it something about you, which its memory keeps", '"My dog is called Biscuit."'),
@@ -62,10 +63,12 @@ def build_parser() -> argparse.ArgumentParser:
         server = _add(commands, name, meaning, f"--port {port + 1}")
         _add_memory_options(server)
         server.add_argument("--port", type=int, default=port, metavar="N", help=f"where it listens (default: {port})")
+        _add_json(server)
 
     meaning = "write a profile of profiles/ into params.yaml, keeping its comments; `dvc repro` rebuilds what changed"
     profile = _add(commands, "profile", meaning, "macbook")
     profile.add_argument("name", metavar="NAME", help="pocket, macbook, or smoke (every stage in three minutes)")
+    _add_json(profile)
     return parser
 
 
@@ -89,7 +92,7 @@ def _add_memory_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one line of JSON, for scripts")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON, for scripts")
 
 
 def _version() -> str:

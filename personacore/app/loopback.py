@@ -1,6 +1,7 @@
 """The one address at which anything is served, this machine's own, and what keeps everybody else away from it."""
 
 import errno
+import json
 import socket
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -45,7 +46,8 @@ def check_port(port: int) -> None:
         raise UserError(f"port {port} {'is taken' if taken else 'cannot be used'}: name another with --port") from None
 
 
-def run(app: FastAPI, port: int, what: str, path: str = "") -> None:
-    """Serve until Ctrl-C, which open pages do not hold up."""
-    print(f"{what} is at http://{HOST}:{port}{path} until you press Ctrl-C.", flush=True)
+def run(app: FastAPI, port: int, what: str, path: str = "", as_json: bool = False) -> None:
+    """Serve until Ctrl-C, which open pages do not hold up; the first line says where, in words or in JSON."""
+    url = f"http://{HOST}:{port}{path}"
+    print(json.dumps({"url": url}) if as_json else f"{what} is at {url} until you press Ctrl-C.", flush=True)
     uvicorn.run(app, host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=1)

@@ -313,11 +313,11 @@ def _respond(
     return StreamingResponse(stream, media_type="text/event-stream", background=BackgroundTask(stream.close))
 
 
-def run_interface(core: Core, memory: Path, port: int) -> None:
+def run_interface(core: Core, memory: Path, port: int, as_json: bool = False) -> None:
     """Answer requests until Ctrl-C.
 
     Raises:
         UserError: the port is taken or no port.
     """
     check_port(port)
-    run(build_interface(core, memory), port, "OpenAI's interface", "/v1")
+    run(build_interface(core, memory), port, "OpenAI's interface", "/v1", as_json)

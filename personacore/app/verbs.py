@@ -137,7 +137,7 @@ def chat(arguments: argparse.Namespace) -> None:
     from personacore.app.chat import run_chat
 
     core = _load(arguments)
-    run_chat(core, core.memory(memory_file(arguments.memory)))
+    run_chat(core, core.memory(memory_file(arguments.memory)), arguments.json)
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -146,7 +146,7 @@ def demo(arguments: argparse.Namespace) -> None:
         from personacore.app.demo.server import serve
     except ModuleNotFoundError as error:
         raise UserError(f"the page needs {error.name}: python -m pip install 'personacore[demo]'") from None
-    serve(_load(arguments), memory_file(arguments.memory), arguments.port)
+    serve(_load(arguments), memory_file(arguments.memory), arguments.port, arguments.json)
 
 
 def serve(arguments: argparse.Namespace) -> None:
@@ -155,7 +155,7 @@ def serve(arguments: argparse.Namespace) -> None:
         from personacore.app.serve import run_interface
     except ModuleNotFoundError as error:
         raise UserError(f"serving needs {error.name}: python -m pip install 'personacore[serve]'") from None
-    run_interface(_load(arguments), memory_file(arguments.memory), arguments.port)
+    run_interface(_load(arguments), memory_file(arguments.memory), arguments.port, arguments.json)
 
 
 def profile(arguments: argparse.Namespace) -> None:
@@ -163,6 +163,8 @@ def profile(arguments: argparse.Namespace) -> None:
     from personacore.app.profile import apply_profile
 
     changed = apply_profile(arguments.name, Path("profiles"), Path("params.yaml"))
+    if arguments.json:
+        return _print_json(profile=arguments.name, changed=changed)
     print("\n".join(changed) or f"params.yaml is the {arguments.name} profile already")
 
 

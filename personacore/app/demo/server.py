@@ -40,11 +40,11 @@ def build_server(core: Core, memory: Path) -> FastAPI:
     return gr.mount_gradio_app(app, page, path="/", server_name=HOST, **options)
 
 
-def serve(core: Core, memory: Path, port: int) -> None:
+def serve(core: Core, memory: Path, port: int, as_json: bool = False) -> None:
     """Serve the page until Ctrl-C.
 
     Raises:
         UserError: the port is taken or no port.
     """
     check_port(port)
-    run(build_server(core, memory), port, "The page")
+    run(build_server(core, memory), port, "The page", as_json=as_json)
