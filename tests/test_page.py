@@ -1,6 +1,5 @@
 """The page in a real browser: what a person does there, and that the browser asks nobody else for anything."""
 
-import shutil
 import socket
 import threading
 import time
@@ -19,8 +18,6 @@ from personacore.memory.influence import influence
 from personacore.memory.memory import Memory
 from tests.talking import KEY, SAYS, TOWNS, UNKNOWN, WHERE, running, talking_core
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
 
 @pytest.fixture(scope="module")
 def core(tmp_path_factory) -> Core:
@@ -38,17 +35,6 @@ def address(core, tmp_path) -> Iterator[str]:
     """A running page, with the memories in the test's folder."""
     with running(build_server(core, tmp_path / "me.safetensors")) as where:
         yield where
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if BROWSER is None:
-        pytest.skip("needs chromium")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -11,28 +11,20 @@ from pathlib import Path
 import pytest
 
 from personacore.app.cli import build_parser
+from tests.exported import ROOT, needs_a_model
 
-ROOT = Path(__file__).resolve().parent.parent
-EXPORT = ROOT / "data" / "export" / "chat"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONSOLE = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 BLOCKS = [block for block in CONSOLE if "$ personacore " in block]
 EXPERIMENTS = [block for block in CONSOLE if block not in BLOCKS]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 SHELL = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
-LARGE = 1_000_000  # bytes; the smoke profile's model learns nothing
 
 
 def commands(block: str) -> list[tuple[str, str]]:
     """The commands of a console block, each with what stands below it."""
     parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
     return [(command, printed) for command, _, printed in (part.partition("\n") for part in parts)]
-
-
-needs_a_model = pytest.mark.skipif(
-    not (EXPORT / "config.json").exists() or (EXPORT / "model.safetensors").stat().st_size < LARGE,
-    reason="needs data/export: run `dvc repro export` first",
-)
 
 
 @needs_a_model

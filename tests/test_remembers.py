@@ -4,21 +4,13 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-EXPORT = ROOT / "data" / "export" / "chat"
-LARGE = 1_000_000  # bytes; the smoke profile's model learns nothing
+from tests.exported import EXPORT, ROOT, needs_a_model
 
-pytestmark = [
-    pytest.mark.skipif(
-        not (EXPORT / "config.json").exists() or (EXPORT / "model.safetensors").stat().st_size < LARGE,
-        reason="needs data/export/chat: run `dvc repro export` first",
-    ),
-]
+pytestmark = needs_a_model
 
 
 @pytest.fixture

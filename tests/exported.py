@@ -1,0 +1,15 @@
+"""The exported model, where `dvc repro` has left one; PERSONACORE_EXPORT names the folder of another."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXPORT = Path(os.environ.get("PERSONACORE_EXPORT", ROOT / "data" / "export" / "chat"))
+LARGE = 1_000_000  # bytes; the smoke profile's model learns nothing
+
+needs_a_model = pytest.mark.skipif(
+    not (EXPORT / "config.json").exists() or (EXPORT / "model.safetensors").stat().st_size < LARGE,
+    reason="needs data/export/chat: run `dvc repro export` first",
+)
