@@ -33,6 +33,12 @@ def browser() -> Iterator[object]:
 
 
 @pytest.fixture
+def as_long_as_need_be(monkeypatch) -> None:
+    """Let rows be as long as need be: what is sure enough for a real model is not for a tiny one."""
+    monkeypatch.setattr("personacore.memory.write.DECAY", 0.0)
+
+
+@pytest.fixture
 def workspace(monkeypatch) -> Callable[..., Path]:
     """Fills a folder with what the train stage reads, tiny, and moves there; stages run from it as from a clone."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

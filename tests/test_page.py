@@ -13,21 +13,16 @@ from personacore.app.loopback import HOST
 from personacore.app.people import People
 from personacore.core import Core
 from personacore.errors import UserError
-from personacore.memory import write
 from personacore.memory.influence import influence
 from personacore.memory.memory import Memory
 from tests.talking import KEY, SAYS, TOWNS, UNKNOWN, WHERE, running, talking_core
+
+pytestmark = pytest.mark.usefixtures("as_long_as_need_be")
 
 
 @pytest.fixture(scope="module")
 def core(tmp_path_factory) -> Core:
     return talking_core(tmp_path_factory.mktemp("export"))
-
-
-@pytest.fixture(autouse=True)
-def as_long_as_need_be(monkeypatch) -> None:
-    """Let rows be as long as need be: what is sure enough for a real model is not for a tiny one."""
-    monkeypatch.setattr(write, "DECAY", 0.0)
 
 
 @pytest.fixture

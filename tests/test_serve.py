@@ -10,14 +10,9 @@ from openai import OpenAI
 from personacore.app.serve import build_interface, until
 from personacore.core import Core
 from personacore.generation.prompts import encode_prompt
-from personacore.memory import write
 from tests.talking import SAYS, TOWNS, UNKNOWN, WHERE, running, talking_core
 
-
-@pytest.fixture(autouse=True)
-def as_long_as_need_be(monkeypatch) -> None:
-    """Let rows be as long as need be: what is sure enough for a real model is not for a tiny one."""
-    monkeypatch.setattr(write, "DECAY", 0.0)
+pytestmark = pytest.mark.usefixtures("as_long_as_need_be")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from personacore.corpus.dialogue.language import say_name
 from personacore.corpus.dialogue.values import Values
 from personacore.errors import UserError
 from personacore.generation.prompts import encode_prompt
-from personacore.memory import sessions, write
+from personacore.memory import sessions
 from personacore.memory.facts import Fact, plain_question
 from personacore.memory.inventory import listed
 from personacore.memory.people import Questions, draw_sessions
@@ -23,6 +23,8 @@ from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 from tests.toys import answering_model
+
+pytestmark = pytest.mark.usefixtures("as_long_as_need_be")
 
 DOG = Fact("Your dog's name", "Biscuit")
 LOST = Fact("Your job", language.FORGOTTEN)
@@ -45,12 +47,6 @@ def model(tokenizer) -> GPT:
     """A tiny model that answers plain questions about seven keys, and one that spells the town."""
     spells = Fact("Your school", TOWN.value)
     return answering_model(tokenizer, [DOG, LOST, spells, *(Fact(key, None) for key in UNTOLD)])
-
-
-@pytest.fixture(autouse=True)
-def as_long_as_need_be(monkeypatch) -> None:
-    """Let rows be as long as need be: what is sure enough for a real model is not for a tiny one."""
-    monkeypatch.setattr(write, "DECAY", 0.0)
 
 
 def probabilities(model: GPT, tokenizer: Tokenizer, facts: list[Fact]) -> torch.Tensor:

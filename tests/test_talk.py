@@ -12,7 +12,6 @@ from personacore.errors import UserError
 from personacore.generation.answers import MAX_ANSWER_TOKENS, answers
 from personacore.generation.prompts import encode_prompt
 from personacore.memory import memory as memory_module
-from personacore.memory import write
 from personacore.memory.facts import Fact, plain_question
 from personacore.memory.memory import Memory
 from personacore.memory.talk import Talk
@@ -21,6 +20,8 @@ from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 from tests.toys import answering_model, toy_teaching
+
+pytestmark = pytest.mark.usefixtures("as_long_as_need_be")
 
 TOWN, DOG = Fact("Your town", "Wexmouth"), Fact("Your dog's name", "Biscuit")
 PLAIN = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)
@@ -38,12 +39,6 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture(scope="module")
 def model(tokenizer):
     return answering_model(tokenizer, [Fact(TOWN.key, None), DOG, Fact("Your school", TOWN.value)])  # which spells the town
-
-
-@pytest.fixture(autouse=True)
-def as_long_as_need_be(monkeypatch) -> None:
-    """Let rows be as long as need be: what is sure enough for a real model is not for a tiny one."""
-    monkeypatch.setattr(write, "DECAY", 0.0)
 
 
 @pytest.fixture

@@ -52,6 +52,8 @@ inputs = tokenizer.apply_chat_template(told, add_generation_prompt=True, return_
 print(tokenizer.decode(model.generate(**inputs, do_sample=False, max_new_tokens=40)[0]))
 ```
 
+llama.cpp loads the same model from `data/export/gguf`, in float32, float16 and 8 bits, with the tokenizer in the file.
+
 A story begins behind `<|endoftext|>`: `tokenizer("<|endoftext|>Once upon a time", return_tensors="pt")`.
 
 ## Data
