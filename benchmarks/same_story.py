@@ -2,12 +2,12 @@
 
 python -m benchmarks.same_story    (after `dvc repro`; llama.cpp needs `pip install '.[bench]'`)
 
-Fails where a program splits a text or writes otherwise than we do; the files of fewer bits may, and how soon is said.
+Fails where a program splits a text or writes otherwise than we do; the files of fewer bits may, and where is said.
 """
 
 import ctypes
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 import llama_cpp
@@ -25,6 +25,7 @@ from personacore.generation.prompts import encode_prompt
 from personacore.generation.sampling import Sampling
 from personacore.layout import CHAT_EXPORT, HUGGINGFACE, PEFT, VALID_TEXT, WRITING
 from personacore.model.adapter import load_adapter
+from personacore.tokenizer.bpe import Tokenizer
 from stages.gguf import GGUF
 
 BEGINNING, QUESTION = "Once upon a time", "What is my name?"
@@ -60,25 +61,25 @@ def theirs(peer: torch.nn.Module, stop: int) -> Writer:
 
 def llama(file: Path, context: int) -> llama_cpp.Llama:
     """A file opened by llama.cpp."""
-    return llama_cpp.Llama(str(file), n_ctx=context, n_batch=context, logits_all=True, verbose=False)
+    full = llama_cpp.GGML_TYPE_F32  # of the key/value cache, which is in float16 otherwise
+    return llama_cpp.Llama(str(file), n_ctx=context, n_batch=context, logits_all=True, verbose=False, type_k=full, type_v=full)
 
 
 def by_llama(peer: llama_cpp.Llama, stop: int, adapter: Path | None = None, invocation: int | None = None) -> Writer:
-    """By llama.cpp; an adapter acts from its invocation on, for which its server cuts the prompt as is done here."""
+    """By llama.cpp; an adapter acts from its invocation on, for which the prompt is read in two parts."""
     lora = llama_cpp.llama_adapter_lora_init(peer.model, str(adapter).encode()) if adapter else None
-
-    def apply(scale: float) -> None:
-        if lora is not None:
-            _set_adapter(peer, lora, scale)
+    if adapter and not lora:
+        raise SystemExit(f"llama.cpp does not load {adapter}")
 
     def write(prompt: Sequence[int]) -> list[int]:
         peer.reset()
-        acts = list(prompt).index(invocation) if lora is not None else 0
-        apply(0.0)
-        if acts:
-            peer.eval(list(prompt[:acts]))
-        apply(1.0)
-        peer.eval(list(prompt[acts:]))
+        start = 0
+        if lora:
+            start = list(prompt).index(invocation)
+            llama_cpp.llama_set_adapters_lora(peer.ctx, None, 0, None)
+            peer.eval(list(prompt[:start]))
+            llama_cpp.llama_set_adapters_lora(peer.ctx, ctypes.byref(lora), 1, ctypes.byref(ctypes.c_float(1.0)))
+        peer.eval(list(prompt[start:]))
         written: list[int] = []
         while len(written) < NEW_TOKENS:
             written.append(int(np.argmax(peer.scores[peer.n_tokens - 1])))
@@ -88,10 +89,6 @@ def by_llama(peer: llama_cpp.Llama, stop: int, adapter: Path | None = None, invo
         return written
 
     return write
-
-
-def _set_adapter(peer: llama_cpp.Llama, lora: ctypes.c_void_p, scale: float) -> None:
-    llama_cpp.llama_set_adapter_lora(peer.ctx, lora, scale)
 
 
 def main() -> None:
@@ -124,7 +121,7 @@ def main() -> None:
         raise SystemExit(f"{wrong} texts differ from ours")
 
 
-def check_ids(peer: llama_cpp.Llama, tokenizer: object) -> int:
+def check_ids(peer: llama_cpp.Llama, tokenizer: Tokenizer) -> int:
     """How many documents llama.cpp splits into other ids."""
     documents = list(islice(stream_documents(VALID_TEXT), DOCUMENTS))
     other = sum(peer.tokenize(text.encode(), add_bos=False, special=False) != tokenizer.encode(text) for text in documents)
@@ -135,9 +132,9 @@ def check_ids(peer: llama_cpp.Llama, tokenizer: object) -> int:
 def compare(name: str, expected: dict[str, list[int]], found: dict[str, list[int]]) -> int:
     """How many of the texts differ; says where each does."""
     for what, ids in found.items():
-        same = next((place for place, pair in enumerate(zip(ids, expected[what], strict=False)) if pair[0] != pair[1]), None)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, expected[what], strict=False)))
         alike = ids == expected[what]
-        print(f"{name:20} {what}: {'alike' if alike else f'differs from token {same} of {len(expected[what])} on'}")
+        print(f"{name:20} {what}: {'alike' if alike else f'differs from token {same + 1} of {len(expected[what])} on'}")
     return sum(ids != expected[what] for what, ids in found.items())
 
 

@@ -1,12 +1,11 @@
-"""The exported model, where `dvc repro` has left one; PERSONACORE_EXPORT names the folder of another."""
+"""The exported model, where `dvc repro` has left one."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-EXPORT = Path(os.environ.get("PERSONACORE_EXPORT", ROOT / "data" / "export" / "chat"))
+EXPORT = ROOT / "data" / "export" / "chat"
 LARGE = 1_000_000  # bytes; the smoke profile's model learns nothing
 
 needs_a_model = pytest.mark.skipif(

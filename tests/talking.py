@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,6 +21,9 @@ from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 from tests.toys import answering_model, toy_teaching
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 ROWS = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)
 KEY = "Your town"
@@ -63,3 +67,16 @@ def running(app: FastAPI) -> Iterator[str]:
     finally:
         server.should_exit = server.force_exit = True
         thread.join()
+
+
+def say(page: "Page", text: str, answer: str, button: str = "#send") -> None:
+    """Write something on the page, press a button, and wait until the conversation shows the answer."""
+    page.fill("#text textarea", text)
+    page.click(button)
+    page.wait_for_function("answer => document.querySelector('#chat').innerText.includes(answer)", arg=answer)
+
+
+def wipe(page: "Page", shown: str) -> None:
+    """Empty the conversation on the page, and wait until it no longer shows this."""
+    page.click("#wipe")
+    page.wait_for_function("shown => !document.querySelector('#chat').innerText.includes(shown)", arg=shown)

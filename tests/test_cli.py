@@ -1,12 +1,14 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fastapi import FastAPI
 
 import personacore
 from personacore.app import cli, loopback, verbs
@@ -237,12 +239,22 @@ def test_json_holds_what_is_printed_otherwise(model, capsys):
 
 @pytest.mark.parametrize("path", ["", "/v1"])
 def test_a_server_says_where_it_is_in_words_or_in_json(monkeypatch, capsys, path):
-    monkeypatch.setattr(loopback.uvicorn, "run", lambda *arguments, **options: None)
-    loopback.run(None, 8123, "It", path)
-    loopback.run(None, 8123, "It", path, as_json=True)
-    said, found = capsys.readouterr().out.splitlines()
-    assert said.startswith(f"It is at http://127.0.0.1:8123{path} ")
-    assert json.loads(found) == {"url": f"http://127.0.0.1:8123{path}"}
+    with socket.socket() as probe:
+        probe.bind((loopback.HOST, 0))
+        port = probe.getsockname()[1]
+    reached = []
+
+    def reach(server):
+        with socket.create_connection((loopback.HOST, port), timeout=5):
+            reached.append(capsys.readouterr().out)
+        server.should_exit = True
+
+    tick = loopback.uvicorn.Server.on_tick
+    monkeypatch.setattr(loopback.uvicorn.Server, "on_tick", lambda server, count: reach(server) or tick(server, count))
+    for as_json in (False, True):
+        loopback.run(FastAPI(), port, "It", path, as_json)
+    url = f"http://127.0.0.1:{port}{path}"
+    assert reached[0].startswith(f"It is at {url} ") and json.loads(reached[1]) == {"url": url}
 
 
 def test_what_a_profile_changes_is_said_in_json(monkeypatch, capsys, tmp_path):

@@ -1,20 +1,23 @@
-"""The files for llama.cpp, opened by the reader of `gguf`; `benchmarks/llamacpp.py` lets llama.cpp itself write from them."""
+"""The files for llama.cpp, opened by the reader of `gguf`; `benchmarks/same_story.py` lets llama.cpp itself write from them."""
 
 import dataclasses
 
 import gguf
 import numpy as np
 import pytest
+import regex
 import torch
 
-from personacore.export.gguf import PRECISIONS, export_gguf, export_gguf_adapter, there
+from personacore.export.gguf import PRECISIONS, export_gguf, export_gguf_adapter, llama_name
 from personacore.export.huggingface import peer_weights
 from personacore.export.peft import peer_factors
+from personacore.tokenizer.pretokenize import split_words
 from tests.test_huggingface import SHAPE, VARIANTS
 from tests.test_peft import taught
-from tests.test_tokenizer_bpe import trained
+from tests.test_tokenizer_bpe import HARD_TEXTS, trained
 from tests.toys import toy_model
 
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 WIDE = dataclasses.replace(SHAPE, n_embd=32)
 
 
@@ -31,7 +34,7 @@ def test_float32_holds_every_weight_to_the_bit_the_way_round_that_linear_layers_
     model = toy_model(config)
     export_gguf(tmp_path, model, trained())
     found = tensors(tmp_path / "f32.gguf")
-    assert found.keys() == {there(name) for name in peer_weights(model)}
+    assert found.keys() == {llama_name(name) for name in peer_weights(model)}
     attention = model.blocks[0].attn
     queries_keys_values = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
     np.testing.assert_array_equal(found["blk.0.attn_qkv.weight"], queries_keys_values)
@@ -77,10 +80,29 @@ def test_an_adapter_changes_each_matrix_by_what_it_does_in_peft(tmp_path):
     found, alpha = tensors(tmp_path / "adapter.gguf"), fields(tmp_path / "adapter.gguf")["adapter.lora.alpha"]
     theirs = peer_factors(lora)
     for name in [name for name in theirs if name.endswith("lora_A.weight")]:
-        layer = there(name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"))
+        layer = llama_name(name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"))
         a, b = (found[f"{layer}.weight.lora_{which}"] for which in "ab")
         expected = lora.scale * theirs[name.replace("lora_A", "lora_B")] @ theirs[name]
         np.testing.assert_allclose(alpha / b.shape[1] * (b @ a), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_adapter_names_its_kind_and_the_tokens_from_which_it_acts(tmp_path):
+    export_gguf_adapter(tmp_path / "adapter.gguf", taught())
+    found = gguf.GGUFReader(tmp_path / "adapter.gguf").fields
+    assert (found["general.type"].contents(), found["adapter.type"].contents()) == ("adapter", "lora")
+    invocation = found["adapter.alora.invocation_tokens"]
+    assert invocation.contents() == [trained().specials["<|user|>"]]
+    assert invocation.types == [gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32]  # llama.cpp takes no other
+    export_gguf_adapter(tmp_path / "everywhere.gguf", taught(invocation=None))
+    assert "adapter.alora.invocation_tokens" not in gguf.GGUFReader(tmp_path / "everywhere.gguf").fields
+
+
+@pytest.mark.parametrize("text", HARD_TEXTS.values(), ids=HARD_TEXTS)
+def test_words_are_split_as_smollm_does_but_for_white_space_before_a_digit(text):
+    """`smollm` takes digits out first, then splits what lies between by GPT-2's pattern."""
+    text = regex.sub(r"\s+(?=\p{N})", " ", text)
+    pieces = regex.split(r"(\p{N})", text)
+    assert [word for piece in pieces for word in regex.findall(GPT2, piece)] == split_words(text)
 
 
 def test_an_adapter_is_the_person_s_alone(tmp_path):

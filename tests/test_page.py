@@ -15,7 +15,7 @@ from personacore.core import Core
 from personacore.errors import UserError
 from personacore.memory.influence import influence
 from personacore.memory.memory import Memory
-from tests.talking import KEY, SAYS, TOWNS, UNKNOWN, WHERE, running, talking_core
+from tests.talking import KEY, SAYS, TOWNS, UNKNOWN, WHERE, running, say, talking_core, wipe
 
 pytestmark = pytest.mark.usefixtures("as_long_as_need_be")
 
@@ -52,19 +52,6 @@ def tab(browser, address):
     assert asked and all(url.startswith((address, "data:", "blob:")) for url in asked), set(asked)
 
 
-def say(page, text: str, answer: str, button: str = "#send") -> None:
-    """Write something, press a button, and wait until the conversation shows the answer."""
-    page.fill("#text textarea", text)
-    page.click(button)
-    page.wait_for_function("answer => document.querySelector('#chat').innerText.includes(answer)", arg=answer)
-
-
-def wipe(page) -> None:
-    """Empty the conversation, and wait until it is."""
-    page.click("#wipe")
-    page.wait_for_function("!document.querySelector('#chat').innerText.includes('Your town')")
-
-
 def go_to(page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
@@ -73,14 +60,14 @@ def test_what_is_taught_is_known_after_the_conversation_is_wiped_until_it_is_for
     page = tab()
     say(page, WHERE, UNKNOWN)
     say(page, SAYS[TOWNS[0]][0], "Learned in", "#remember")
-    wipe(page)
+    wipe(page, KEY)
     say(page, WHERE, SAYS[TOWNS[0]][1])
     go_to(page, "Proof")
     page.wait_for_function("document.querySelector('#prompt textarea').value.includes('<|assistant|>')")
     assert TOWNS[0] not in page.input_value("#prompt textarea")
     page.wait_for_selector("#heat table")
     go_to(page, "Talk")
-    wipe(page)
+    wipe(page, KEY)
     page.get_by_label("OFF").click()
     say(page, WHERE, UNKNOWN)
     page.click("#ways button")
@@ -95,7 +82,7 @@ def test_what_is_taught_is_known_after_the_conversation_is_wiped_until_it_is_for
     page.wait_for_selector("#facts label", state="detached")
     go_to(page, "Talk")
     page.get_by_label("ON", exact=True).click()
-    wipe(page)
+    wipe(page, KEY)
     say(page, WHERE, UNKNOWN)
     assert not any(town in page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})") for town in TOWNS)
 
@@ -110,7 +97,7 @@ def test_two_people_who_talk_at_once_never_see_the_others_memory(tab, tmp_path):
         page.click("#remember")
     for page, town in zip(pages, TOWNS, strict=True):
         page.wait_for_function("document.querySelector('#chat').innerText.includes('Learned in')")
-        wipe(page)
+        wipe(page, KEY)
         say(page, WHERE, SAYS[town][1])
     assert {path.name for path in tmp_path.glob("*.safetensors")} == {"me.safetensors", "somebody else.safetensors"}
 

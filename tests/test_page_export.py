@@ -3,24 +3,21 @@
 import personacore
 from personacore.app.demo.server import build_server
 from tests.exported import EXPORT, needs_a_model
-from tests.talking import running
-from tests.test_page import say
+from tests.talking import running, say, wipe
 
 
 @needs_a_model
 def test_it_knows_the_name_of_the_dog_after_the_conversation_was_wiped_and_only_with_its_memory(browser, tmp_path):
     question, answer = "What is my dog's name?", "Your dog's name is Biscuit."
-    with running(build_server(personacore.load(EXPORT), tmp_path / "me.safetensors")) as address:
-        page = browser.new_page()
+    server = build_server(personacore.load(EXPORT), tmp_path / "me.safetensors")
+    with running(server) as address, browser.new_context() as context:
+        page = context.new_page()
         page.set_default_timeout(60_000)
         page.goto(address)
         page.wait_for_selector("#text textarea")
         say(page, "My dog is called Biscuit.", "Learned in", "#remember")
-        page.click("#wipe")
-        page.wait_for_function("!document.querySelector('#chat').innerText.includes('Biscuit')")
+        wipe(page, "Biscuit")
         say(page, question, answer)
-        page.click("#wipe")
-        page.wait_for_function("!document.querySelector('#chat').innerText.includes('Biscuit')")
+        wipe(page, "Biscuit")
         page.get_by_label("OFF").click()
         say(page, question, "Your dog's name is unknown to me.")
-        page.close()

@@ -18,6 +18,7 @@ CONSOLE = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 BLOCKS = [block for block in CONSOLE if "$ personacore " in block]
 EXPERIMENTS = [block for block in CONSOLE if block not in BLOCKS]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMPARED = ("valid_nats_per_token", "bits_per_byte", "nats_per_token", "perplexity")  # others may be equal by chance
 SHELL = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
 
 
@@ -55,41 +56,46 @@ def test_a_verb_that_is_named_exists(verb, capsys):
 def test_the_python_that_is_shown_tells_a_story_and_remembers_the_dog(program, tmp_path):
     (tmp_path / "data").symlink_to(ROOT / "data")
     asked = """me.ask("What is my dog's name?")"""
+    assert asked in program
     shown = program.replace(asked, f"print({asked})")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
     run = [sys.executable, "-c", shown]
     done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
-    assert "Biscuit" in done.stdout.splitlines()[-1] and len(done.stdout) > 200
+    assert done.stdout.rstrip().endswith("Your dog's name is Biscuit.") and len(done.stdout) > 200
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the repository's history, not a zip of it")
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("block", EXPERIMENTS, ids=range(len(EXPERIMENTS)))
 def test_an_experiment_runs_the_stages_and_changes_the_metrics_that_are_shown(block, tmp_path):
     """In a clone with the smoke profile, whose model is made anew; numbers may differ in their last digits elsewhere."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment |= dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "a reader") | {"EMAIL": "reader@localhost"}
+    places = ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR")
+    environment |= {place: str(tmp_path / place) for place in places}
 
     def run(command: str) -> str:
-        done = subprocess.run(["bash", "-c", command], cwd=tmp_path / "it", env=environment, capture_output=True, text=True)
+        words = ["timeout", "180", "bash", "-c", command]
+        done = subprocess.run(words, cwd=tmp_path / "it", env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "it"], check=True)
+    reader = ["-c", "user.name=a reader", "-c", "user.email=reader@localhost", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "clone", "--quiet", *reader, ROOT, tmp_path / "it"], check=True)
     run("python -m personacore.app.cli profile smoke && dvc repro evaluate && git commit -qam smoke")
     experiment, difference = commands(block)
     stages = [line for line in run(experiment[0]).splitlines() if line.startswith(("Stage", "Running stage"))]
     assert stages == experiment[1].splitlines()
     shown, found = (
-        {tuple(line.split()[:2]): line.split()[2:] for line in text.splitlines() if line.startswith("metrics/")}
+        {tuple(line.split()[:2]): [float(number) for number in line.split()[2:4]] for line in text.splitlines()[1:]}
         for text in (difference[1], run(difference[0]))
     )
-    assert found.keys() >= {row for row in shown if "repeated" not in row[1]}
-    for row in shown.keys() & found.keys():
-        before, after, _ = map(float, found[row])
-        assert before != after, row
-        if row[1] in ("parameters", "bits_per_byte", "nats_per_token", "valid_nats_per_token"):
-            assert [before, after] == pytest.approx([float(number) for number in shown[row][:2]], rel=0.01)
+    assert {row: pair for row, pair in found.items() if row[1] == "parameters"} == {
+        row: pair for row, pair in shown.items() if row[1] == "parameters"
+    }
+    for row in shown:
+        if row[1] in COMPARED:
+            assert found[row] == pytest.approx(shown[row], rel=1e-3), row
 
 
 @pytest.mark.parametrize("target", re.findall(r"\bmake ([a-z]+)", SHELL + "\n".join(re.findall(r"`([^`\n]*)`", README))))
@@ -97,8 +103,8 @@ def test_make_knows_what_to_do_for_a_target_that_is_named(target):
     """Everything but doing it: `make repro` is what the smoke run of `.ci/run` does in steps."""
     done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    programs = re.findall(r"^\.venv/bin/(\S+)((?: \S+)*)", done.stdout, re.MULTILINE)
-    assert programs and all(shutil.which(program, path=Path(sys.executable).parent) for program, _ in programs)
+    programs = re.findall(r"^\.venv/bin/(\S+)", done.stdout, re.MULTILINE)
+    assert programs and all(shutil.which(program, path=Path(sys.executable).parent) for program in programs)
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\(((?!http)[^)#]+)\)", README) + re.findall(r'src(?:set)?="([^"]+)"', README))

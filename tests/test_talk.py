@@ -141,6 +141,17 @@ def test_a_piped_conversation_prints_answers_and_nothing_else(model, tokenizer, 
     assert capsys.readouterr().out == f"{TOWN.sentence}\nThe memory is off.\n"
 
 
+def test_control_c_between_lines_prints_nothing_to_a_program(model, tokenizer, memory, monkeypatch, capsys):
+    lines = iter([KeyboardInterrupt, EOFError])
+
+    def read(prompt):
+        raise next(lines)
+
+    monkeypatch.setattr("builtins.input", read)
+    run_chat(Core(model, tokenizer), memory, as_json=True)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_program_gets_a_line_of_json_for_each_line_of_its_own(model, tokenizer, memory, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{WHERE}\n\n/off\n/nonsense\n"))
     run_chat(Core(model, tokenizer), memory, as_json=True)

@@ -1,13 +1,13 @@
 """`personacore chat`: a conversation in the terminal, line by line."""
 
 import io
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from personacore.app.verbs import NOT_UNDERSTOOD, SLEEP_AGAIN, describe_sleep, end_progress, path_of, progress
+from personacore.app.lines import end_progress, print_json, progress
+from personacore.app.verbs import NOT_UNDERSTOOD, SLEEP_AGAIN, describe_sleep, path_of
 from personacore.core import Core
 from personacore.errors import UserError
 from personacore.memory.memory import Memory
@@ -146,8 +146,8 @@ def run_chat(core: Core, memory: Memory, as_json: bool = False) -> None:
     typed = sys.stdin.isatty() and not as_json
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
-    answer = io.StringIO()
-    piped = answer.write if as_json else lambda text: print(text, end="", flush=True)
+    pieces: list[str] = []
+    piped = pieces.append if as_json else lambda text: print(text, end="", flush=True)
     chat = Chat(core, memory, Wrapped(sys.stdout, WIDTH) if typed else piped)
     if typed:
         import readline  # noqa: F401 (input() has a history and line editing from then on)
@@ -160,14 +160,16 @@ def run_chat(core: Core, memory: Memory, as_json: bool = False) -> None:
         except EOFError:
             break
         except KeyboardInterrupt:
-            print()
+            if not as_json:
+                print()
             continue
         if text in ("/quit", "/exit"):
             break
-        if text:
-            chat.line(text)
-        if text and as_json:
-            print(json.dumps({"line": text, "answer": answer.getvalue().rstrip("\n")}, ensure_ascii=False), flush=True)
-            answer.seek(answer.truncate(0))
+        if not text:
+            continue
+        chat.line(text)
+        if as_json:
+            print_json(line=text, answer="".join(pieces).rstrip("\n"))
+            pieces.clear()
     if typed:
         print()

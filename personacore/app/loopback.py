@@ -1,9 +1,9 @@
 """The one address at which anything is served, this machine's own, and what keeps everybody else away from it."""
 
 import errno
-import json
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from personacore.app.lines import print_json
 from personacore.errors import UserError
 
 HOST = "127.0.0.1"
@@ -47,7 +48,29 @@ def check_port(port: int) -> None:
 
 
 def run(app: FastAPI, port: int, what: str, path: str = "", as_json: bool = False) -> None:
-    """Serve until Ctrl-C, which open pages do not hold up; the first line says where, in words or in JSON."""
+    """Serve until Ctrl-C, which open pages do not hold up; once it can be reached, a line says where, in words or in JSON."""
     url = f"http://{HOST}:{port}{path}"
-    print(json.dumps({"url": url}) if as_json else f"{what} is at {url} until you press Ctrl-C.", flush=True)
-    uvicorn.run(app, host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=1)
+
+    def announce() -> None:
+        if as_json:
+            print_json(url=url)
+        else:
+            print(f"{what} is at {url} until you press Ctrl-C.", flush=True)
+
+    config = uvicorn.Config(app, host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=1)
+    with suppress(KeyboardInterrupt):
+        _Announced(config, announce).run()
+
+
+class _Announced(uvicorn.Server):
+    """A server that calls back as soon as it listens."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self.announce()

@@ -1,13 +1,12 @@
 """What the verbs of the command line do, once their arguments are read."""
 
 import argparse
-import json
 import os
-import sys
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from personacore.app.lines import end_progress, print_json, progress
 from personacore.errors import UserError
 from personacore.layout import HUGGINGFACE
 
@@ -32,7 +31,7 @@ def complete(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
     )
     if arguments.json:
-        return _print_json(prompt=arguments.prompt, text="".join(pieces))
+        return print_json(prompt=arguments.prompt, text="".join(pieces))
     first = next(pieces, "")  # before anything is printed, so that a wrong argument prints nothing but its error
     for piece in chain((arguments.prompt, first), pieces):
         print(piece, end="", flush=True)
@@ -53,7 +52,7 @@ def teach(arguments: argparse.Namespace) -> None:
             {"key": each.fact.key, "value": each.fact.value, "sentence": each.fact.sentence, "probability": each.probability}
             for each in told.learned
         ]
-        return _print_json(learned=learned, seconds=round(told.seconds, 3))
+        return print_json(learned=learned, seconds=round(told.seconds, 3))
     for each in told.learned:
         print(f"{each.fact.sentence} ({each.probability:.0%} sure)")
 
@@ -62,7 +61,7 @@ def ask(arguments: argparse.Namespace) -> None:
     """Print the answer, alone."""
     answer = _open_memory(arguments).ask(arguments.text)
     if arguments.json:
-        return _print_json(question=arguments.text, answer=answer)
+        return print_json(question=arguments.text, answer=answer)
     print(answer)
 
 
@@ -71,7 +70,7 @@ def forget(arguments: argparse.Namespace) -> None:
     opened = _open_memory(arguments)
     had_slept, key = opened.has_slept, opened.forget(arguments.text).key
     if arguments.json:
-        return _print_json(forgotten=key)
+        return print_json(forgotten=key)
     print(f"{key} is forgotten.{SLEEP_AGAIN * had_slept}")
 
 
@@ -84,7 +83,7 @@ def sleep(arguments: argparse.Namespace) -> None:
         end_progress()
     if arguments.json:
         right = {"before": round(slept.before, 4), "after": round(slept.after, 4)}
-        return _print_json(facts=len(slept.facts), kept=slept.after >= slept.before, seconds=round(slept.seconds, 3), **right)
+        return print_json(facts=len(slept.facts), kept=slept.after >= slept.before, seconds=round(slept.seconds, 3), **right)
     print(describe_sleep(slept))
 
 
@@ -106,11 +105,11 @@ def memory(arguments: argparse.Namespace) -> None:
     if arguments.action == "verify":
         exists = opened.path.exists()
         if arguments.json:
-            return _print_json(file=str(opened.path), exists=exists, facts=opened.count)
+            return print_json(file=str(opened.path), exists=exists, facts=opened.count)
         print(f"{opened.path} {'is a memory of this model' if exists else 'does not exist yet: teach something first'}")
     elif arguments.json:
         known = opened.known()
-        _print_json(known=[{"key": fact.key, "value": fact.value} for fact in known], unlisted=opened.count - len(known))
+        print_json(known=[{"key": fact.key, "value": fact.value} for fact in known], unlisted=opened.count - len(known))
     else:
         print("\n".join(opened.listing()))
 
@@ -128,7 +127,7 @@ def _export(opened: "Memory", arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"{arguments.to} cannot be written: {error.strerror}") from None
     if arguments.json:
-        return _print_json(folder=str(arguments.to))
+        return print_json(folder=str(arguments.to))
     print(f"{arguments.to} holds what sleep has made of it: peft loads it onto {HUGGINGFACE}")
 
 
@@ -164,7 +163,7 @@ def profile(arguments: argparse.Namespace) -> None:
 
     changed = apply_profile(arguments.name, Path("profiles"), Path("params.yaml"))
     if arguments.json:
-        return _print_json(profile=arguments.name, changed=changed)
+        return print_json(profile=arguments.name, changed=changed)
     print("\n".join(changed) or f"params.yaml is the {arguments.name} profile already")
 
 
@@ -196,18 +195,3 @@ def _load(arguments: argparse.Namespace) -> "Core":
 
 def _open_memory(arguments: argparse.Namespace) -> "Memory":
     return _load(arguments).memory(memory_file(arguments.memory))
-
-
-def _print_json(**found: object) -> None:
-    print(json.dumps(found, ensure_ascii=False))
-
-
-def progress(step: int, sure: float) -> None:
-    """One line that is written over as it goes, where somebody watches."""
-    if sys.stderr.isatty():
-        print(f"\rlearning: step {step}, {sure:4.0%} sure", end="", file=sys.stderr, flush=True)
-
-
-def end_progress() -> None:
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """Files that llama.cpp loads: the weights under its names in several precisions, and the tokenizer in the same file.
 
-Layers are those of `transformers`' GPT-2, whose matrices it turns around. Of its ways to split words "smollm" is ours: every
-digit by itself, then GPT-2's pattern. They differ in one case: several spaces before a digit are one word there.
+Layers are those of `transformers`' GPT-2, whose matrices it turns around. Of llama.cpp's ways to split words "smollm" is the
+nearest: every digit by itself, then GPT-2's pattern. White space of several characters before a digit is one word there.
 """
 
 from pathlib import Path
@@ -24,8 +24,10 @@ PRECISIONS = {
     "f16": (FileType.MOSTLY_F16, Kind.F16),
     "q8_0": (FileType.MOSTLY_Q8_0, Kind.Q8_0),
 }
-OUTSIDE = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm", "lm_head": "output"}
-INSIDE = dict(zip((*LAYERS, *NORMS), ("attn_qkv", "attn_output", "ffn_up", "ffn_down", "attn_norm", "ffn_norm"), strict=True))
+MODEL_NAMES = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm", "lm_head": "output"}
+BLOCK_NAMES = dict(
+    zip((*LAYERS, *NORMS), ("attn_qkv", "attn_output", "ffn_up", "ffn_down", "attn_norm", "ffn_norm"), strict=True)
+)
 
 
 def export_gguf(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
@@ -41,12 +43,12 @@ def export_gguf(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
             _describe(writer, model)
             _add_tokenizer(writer, tokenizer)
             for name, weight in peer_weights(model).items():
-                _add_weight(writer, there(name), weight.T.numpy() if _turned(name) else weight.numpy(), kind)
+                _add_weight(writer, llama_name(name), weight.T.numpy() if _turned(name) else weight.numpy(), kind)
             _write(writer)
 
 
 def export_gguf_adapter(path: Path, lora: LoRA) -> None:
-    """Write a person's adapter for those models; llama.cpp's server lets it act from its invocation on, as we do.
+    """Write a person's adapter for those models; llama.cpp's server lets it act from the token before its last invocation on.
 
     One scale serves every layer there, so that where parts of a matrix are stacked their factors b are larger instead.
     """
@@ -56,25 +58,26 @@ def export_gguf_adapter(path: Path, lora: LoRA) -> None:
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, lora.alpha)
         if lora.invocation is not None:
-            writer.add_array(gguf.Keys.Adapter.ALORA_INVOCATION_TOKENS, [lora.invocation])
+            invocation = gguf.Keys.Adapter.ALORA_INVOCATION_TOKENS
+            writer.add_key_value(invocation, [lora.invocation], gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)
         for name, factor in peer_factors(lora).items():
             layer, which = name.removeprefix("base_model.model.").removesuffix(".weight").rsplit(".lora_", 1)
             stacked = factor.size(1) / lora.rank if which == "B" else 1.0
-            writer.add_tensor(f"{there(layer)}.weight.lora_{which.lower()}", (stacked * factor).numpy())
+            writer.add_tensor(f"{llama_name(layer)}.weight.lora_{which.lower()}", (stacked * factor).numpy())
         _write(writer)
 
 
-def there(name: str) -> str:
+def llama_name(name: str) -> str:
     """What llama.cpp calls a weight or layer of `transformers`' GPT-2.
 
-    >>> there("transformer.wte.weight"), there("transformer.h.3.attn.c_attn.bias"), there("transformer.h.0.ln_2")
+    >>> llama_name("transformer.wte.weight"), llama_name("transformer.h.3.attn.c_attn.bias"), llama_name("transformer.h.0.ln_2")
     ('token_embd.weight', 'blk.3.attn_qkv.bias', 'blk.0.ffn_norm')
     """
     name = name.removeprefix("transformer.")
-    block, layers = "", OUTSIDE
+    block, layers = "", MODEL_NAMES
     if name.startswith("h."):
         _, number, name = name.split(".", 2)
-        block, layers = f"blk.{number}.", INSIDE
+        block, layers = f"blk.{number}.", BLOCK_NAMES
     layer = next(layer for layer in layers if name == layer or name.startswith(f"{layer}."))
     return block + layers[layer] + name.removeprefix(layer)
 
