@@ -15,6 +15,7 @@ from personacore.core import Core
 from personacore.errors import UserError
 from personacore.memory.influence import influence
 from personacore.memory.memory import Memory
+from personacore.memory.talk import Talk
 from tests.talking import KEY, SAYS, TOWNS, UNKNOWN, WHERE, running, say, talking_core, wipe
 
 pytestmark = pytest.mark.usefixtures("as_long_as_need_be")
@@ -123,6 +124,20 @@ def test_a_reload_in_the_middle_of_a_teach_loses_nothing(tab, tmp_path, monkeypa
     while not (tmp_path / "me.safetensors").exists():
         page.wait_for_timeout(50)
     say(page, WHERE, SAYS[TOWNS[0]][1])
+
+
+def test_what_is_typed_while_an_answer_is_written_stays(tab, monkeypatch):
+    def slowly(talk, text):
+        for number in range(20):
+            time.sleep(0.1)
+            yield f" {number}"
+
+    monkeypatch.setattr(Talk, "say", slowly)
+    page = tab()
+    say(page, WHERE, " 2")
+    page.fill("#text textarea", "My dog")
+    page.wait_for_function("document.querySelector('#chat').innerText.includes(' 19')")
+    assert page.input_value("#text textarea") == "My dog"
 
 
 def test_the_stop_button_ends_a_story(tab, core, monkeypatch):

@@ -64,6 +64,16 @@ def test_what_was_not_told_is_asked_about_others_and_other_slots():
     assert all(not answer.startswith("Your") for _, answer in lessons)
 
 
+def test_a_conversation_about_something_else_says_nothing_of_what_was_told():
+    facts = draw_people(1, 10, "evaluation", "seed", VALUES)[0]
+    questions = Questions(facts, "seed", "evaluation", VALUES)
+    talks = [questions.elsewhere(2) for _ in range(100)]
+    said = [turn for talk in talks for turn in talk]
+    assert len(said) == 200 and {"tell", "unknown"} <= {turn.kind for turn in said}
+    for fact in facts:
+        assert not any(fact.key in turn.assistant or holds(turn.user, fact.value) for turn in said)
+
+
 def test_claims_are_right_and_wrong_and_pairs_ask_for_every_fact(tokenizer):
     questions = Questions([DOG, JOB], "seed", "evaluation", VALUES)
     claims = questions.verified()
@@ -133,6 +143,9 @@ class Scripted(Asker):
 
     def ask(self, lessons, lora, *, draws=1, **_):
         return [[self.answer(right, lora)] * draws for _, right in lessons]
+
+    def fits(self, turns):
+        return len(turns) < 4
 
 
 def gates_of(tokenizer, answer) -> dict[str, float]:

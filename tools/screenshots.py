@@ -20,7 +20,7 @@ from personacore.layout import CHAT_EXPORT
 IMAGES = Path("docs/images")
 PORT = 7871
 TOLD = "My dog is called Biscuit."
-SIZE = {"width": 1000, "height": 800}
+SIZE = {"width": 900, "height": 700}
 
 
 def main() -> None:
@@ -38,8 +38,9 @@ def main() -> None:
                 time.sleep(0.1)
             browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page(viewport=SIZE, color_scheme=scheme)
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(60_000)
             page.goto(f"http://{HOST}:{PORT}")
+            page.wait_for_function("document.querySelector('#status')?.innerText")  # the visit is open
             photograph(page, scheme)
             browser.close()
             server.should_exit = server.force_exit = True
@@ -51,8 +52,8 @@ def photograph(page: Page, scheme: str) -> None:
     say(page, TOLD, "Learned in", "#remember")
     page.click("#wipe")
     page.wait_for_function("!document.querySelector('#chat').innerText.includes('Learned')")
-    say(page, "What is my dog's name?", "Your dog's name is Biscuit.")
     say(page, "How old is my cat?", "unknown to me")
+    say(page, "What is my dog's name?", "Your dog's name is Biscuit.")
     views = {"Talk": "#text", "Proof": "#heat table", "Memory": "#facts label", "Stories": "#write"}
     for view, shown in views.items():
         page.get_by_role("tab", name=view).click()
@@ -61,7 +62,7 @@ def photograph(page: Page, scheme: str) -> None:
             page.click("#write")
             page.wait_for_function("document.querySelector('#speed').innerText.includes('tokens')")
         page.wait_for_timeout(3000)
-        page.screenshot(path=IMAGES / f"{view.lower()}-{scheme}.png")
+        page.screenshot(path=IMAGES / f"{view.lower()}-{scheme}.png", full_page=True)
 
 
 def say(page: Page, text: str, answer: str, button: str = "#send") -> None:
@@ -69,6 +70,7 @@ def say(page: Page, text: str, answer: str, button: str = "#send") -> None:
     page.fill("#text textarea", text)
     page.click(button)
     page.wait_for_function("answer => document.querySelector('#chat').innerText.includes(answer)", arg=answer)
+    page.wait_for_timeout(1000)  # while an answer is being written, nothing else can be sent
 
 
 if __name__ == "__main__":

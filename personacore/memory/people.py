@@ -109,6 +109,7 @@ class Questions:
             "h2": Draw(rng, Splits(split, split, "pretrain", split), values, **plain),
             "nouns": Draw(rng, Splits(split, "pretrain", split, split), values, used, **plain),
         }
+        self.talk = Draw(random.Random(f"{seed}/talk"), Splits(split, split, "pretrain", "pretrain"), values)
 
     def tier(self, name: str, count: int) -> list[Lesson]:
         """So many questions about each fact in the frames of a tier."""
@@ -125,6 +126,18 @@ class Questions:
             question = draw.question(topic_of(fact.key))
             if not any(holds(question, str(known.value)) for known in self.facts):
                 return question
+
+    def elsewhere(self, turns: int) -> list[Turn]:
+        """So many turns of a conversation about something else: told, or asked for and not known."""
+        talk = Conversation(self.talk)
+        while len(talk.turns) < turns:
+            talk.rng.choice((talk.tell, talk.ask_unknown))()
+            said = " ".join(turn.user for turn in talk.turns)
+            if any(fact.key in turn.assistant for turn in talk.turns for fact in self.facts) or any(
+                holds(said, str(fact.value)) for fact in self.facts
+            ):
+                talk = Conversation(self.talk)
+        return talk.turns
 
     def reversed(self) -> list[Lesson]:
         """What each value is, in EVALUATION frames."""

@@ -16,7 +16,7 @@ from personacore.generation.answers import GREEDY, answers
 from personacore.generation.prompts import encode_answer, encode_prompt
 from personacore.generation.sampling import Sampling
 from personacore.memory.facts import Fact, Lesson, holds
-from personacore.memory.people import Questions, handwritten, statements
+from personacore.memory.people import TRIES, Questions, handwritten, statements
 from personacore.model.adapter import Adapter
 from personacore.model.consolidated import rows_of
 from personacore.model.gpt import GPT
@@ -25,6 +25,7 @@ from personacore.tokenizer.bpe import Tokenizer
 
 DRAWN = Sampling(0.8, top_p=0.95)
 FOLLOW_UPS = 5  # questions about each fact that was corrected or forgotten
+ELSEWHERE = 2  # turns about something else before a question in the middle of a conversation
 
 
 @dataclass
@@ -146,14 +147,40 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
             outcomes.add(f"abstain_{kind}", f"{case.name} {right}", abstains(said))
             outcomes.add("intrusion", f"{case.name} {right}", any(holds(said, str(fact.value)) for fact in case.facts))
             outcomes.transcript.append({"person": case.name, "tier": kind, "asked": question, "right": right, "said": said})
+    _ask_in_conversation(asker, outcomes, case, count)
 
 
-def _ask_tier(asker: Asker, outcomes: Outcomes, case: Case, tier: str, lessons: Sequence[Lesson]) -> list[str]:
-    answered = [said for said, *_ in asker.ask(lessons, case.memory)]
-    for (question, right), said in zip(lessons, answered, strict=True):
+def _ask_tier(
+    asker: Asker,
+    outcomes: Outcomes,
+    case: Case,
+    tier: str,
+    lessons: Sequence[Lesson],
+    context: Sequence[Sequence[Turn]] | None = None,
+) -> list[str]:
+    answered = [said for said, *_ in asker.ask(lessons, case.memory, context=context)]
+    for number, ((question, right), said) in enumerate(zip(lessons, answered, strict=True)):
         outcomes.add(f"{tier}_greedy", f"{case.name} {right}", said == right)
-        outcomes.transcript.append({"person": case.name, "tier": tier, "asked": question, "right": right, "said": said})
+        asked = " / ".join([*(turn.user for turn in context[number]), question] if context else [question])
+        outcomes.transcript.append({"person": case.name, "tier": tier, "asked": asked, "right": right, "said": said})
     return answered
+
+
+def _ask_in_conversation(asker: Asker, outcomes: Outcomes, case: Case, count: int) -> None:
+    """The frames of h2 in the middle of a conversation about something else, in which nothing that was taught is said."""
+    lessons = case.questions.tier("h2", count)
+    asker.forbid(lessons, case.facts)
+    contexts = [_fitting(asker, case.questions, Turn(question, right, "ask")) for question, right in lessons]
+    _ask_tier(asker, outcomes, case, "conversation", lessons, contexts)
+
+
+def _fitting(asker: Asker, questions: Questions, asked: Turn) -> list[Turn]:
+    """Turns about something else that leave room for the question; fewer where a block is too short for them."""
+    for turns in range(ELSEWHERE, 0, -1):
+        for _ in range(TRIES):
+            if asker.fits([*(before := questions.elsewhere(turns)), asked]):
+                return before
+    return []
 
 
 def _exchanged(facts: Sequence[Fact], right: str) -> set[str]:

@@ -118,7 +118,7 @@ def _write(
 ) -> dict[Key, Tensor]:
     """Rows (span, C) by these keys that make the model talk so; they are of the shape of the given ones."""
     alone = MemoryRows(**rows.shape(), spans=spans)
-    encoded = [encode_row(tokenizer, turns, model.config.block_size) for turns in talks]
+    encoded = [_encode(tokenizer, turns, model.config.block_size) for turns in talks]
     inputs, targets = (torch.from_numpy(np.stack(part)) for part in zip(*encoded, strict=True))
     width = int((targets != IGNORED).any(0).nonzero().max()) + 1
     inputs, targets = inputs[:, :width], targets[:, :width].flatten()
@@ -144,6 +144,13 @@ def _write(
     return {key: alone.of(key).detach() for key in spans}
 
 
+def _encode(tokenizer: Tokenizer, turns: Sequence[Turn], block_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A conversation as a row, of which its last answer counts."""
+    inputs, targets = encode_row(tokenizer, turns, block_size)
+    targets[: np.flatnonzero(inputs == tokenizer.specials["<|assistant|>"])[-1]] = IGNORED
+    return inputs, targets
+
+
 class Talks:
     """Conversations that one fact is written with, all in PRETRAIN frames that teaching uses."""
 
@@ -157,9 +164,11 @@ class Talks:
         return [(self.draw.question(self.topic), self.fact.sentence) for _ in range(count)]
 
     def all(self, params: RowsParams) -> list[list[Turn]]:
-        """Plain questions first; claims to verify, half of them right; questions for it and another; what its value is."""
+        """Plain questions first, every second one in the middle of a conversation; claims to verify, half of them right;
+        questions for it and another; what its value is."""
         draw, value = self.draw, str(self.fact.value)
-        talks = [[Turn(question, answer, "ask")] for question, answer in self.plain(params.questions)]
+        asked = enumerate(self.plain(params.questions))
+        talks = [[*self._before(number), Turn(question, answer, "ask")] for number, (question, answer) in asked]
         claims = [claim for _ in range((params.claims + 1) // 2) for claim in (value, self._other())]
         talks += [[Turn(*draw.verifying(self.topic, claim, value), "verify")] for claim in claims[: params.claims]]
         talks += [
@@ -167,6 +176,19 @@ class Talks:
         ]
         talks += [[Turn(*draw.reversed(value, self.fact.key), "reverse")] for _ in range(params.reversed)]
         return talks
+
+    def _before(self, number: int) -> list[Turn]:
+        """What is said before a question: nothing, or by turns something asked for that is not known, and something told.
+
+        Rows that are written with lone questions are too short where "unknown" has just been said.
+        """
+        if number % 2 == 0:
+            return []
+        draw, topic = self.draw, self._another()
+        if number % 4 == 1:
+            return [Turn(draw.question(topic), language.say_fact(topic.key, None), "unknown")]
+        value = draw.value(topic)
+        return [Turn(draw.tell(draw.frames.telling, draw.statement(topic, value)), language.say_fact(topic.key, value), "tell")]
 
     def _another(self) -> Topic:
         while (topic := self.draw.topic()).key == self.fact.key:

@@ -13,6 +13,7 @@ GATES = {
     "h1_greedy": "in frames the model has met, but no teaching uses",
     "h2_greedy": "in frames that it has never met",
     "h2_sampled": "the same, drawn at temperature 0.8 and top-p 0.95",
+    "conversation_greedy": "in frames that it has never met, behind two turns about something else",
     "awake_taught_greedy": "in frames that memories are taught with, before it has slept: by its rows alone",
     "awake_h1_greedy": "the same in frames the model has met",
     "awake_h2_greedy": "the same in frames that it has never met",
@@ -91,7 +92,8 @@ that was not told, and most of them with nothing but the key to go by, so that n
 
 A memory is a table of rows, vectors as wide as the model, that are added to the residual stream behind block {memory.rows.block}: one row behind a key
 that the assistant has just written out, one behind each token of the value. Rows are found by the hash of the key's tokens, as in
-Engram, and learned by gradient through the blocks above, {memory.rows.steps} steps of Adam a fact. More rows name a value that the person says
+Engram, and learned by gradient through the blocks above, {memory.rows.steps} steps of Adam a fact, on questions of which every second one
+stands in the middle of a conversation. More rows name a value that the person says
 ("That is your sister's town"), found by the value's hash. The file holds hashes and vectors, no word.
 
 **Decision: a memory speaks only where the model would say that it does not know.** Where a key has been said, the blocks above read

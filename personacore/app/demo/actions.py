@@ -101,16 +101,21 @@ class Actions:
         label = f"What it says it knows of {visit.person.name}" + f" (and {others} more: ask)" * bool(others)
         return gr.update(choices=lines, value=None, label=label)
 
-    def say(self, visit: Visit, text: str, on: bool, learn: bool, messages: Messages) -> Iterator[tuple[Messages, str]]:
-        """Answer as it is written; with `learn` what was said is taught then, if it is a statement."""
+    def say(self, visit: Visit, text: str, on: bool, learn: bool, messages: Messages) -> Iterator[tuple[Messages, Any]]:
+        """Answer as it is written; with `learn` what was said is taught then, if it is a statement.
+
+        The box for text is emptied once, so that what is typed meanwhile stays.
+        """
         with in_words():
             visit.talk.remembering = on
             messages = [*messages, {"role": "user", "content": text}, {"role": "assistant", "content": ""}]
+            box: Any = ""
             for piece in visit.talk.say(text):
                 messages[-1]["content"] += piece
-                yield messages, ""
+                yield messages, box
+                box = gr.skip()
             if learn and not text.rstrip().endswith("?"):
-                yield [*messages, {"role": "assistant", "content": self._teach(visit, text, lambda step, sure: None)}], ""
+                yield [*messages, {"role": "assistant", "content": self._teach(visit, text, lambda step, sure: None)}], box
 
     def remember(self, visit: Visit, text: str, messages: Messages, progress: Callable) -> tuple[Messages, str, str, Any]:
         """Teach what is written, or what was said last."""

@@ -12,12 +12,58 @@ and ask: the answer comes from the weights, and *Proof* shows that nothing else 
 """
 PROOF = "All that the model was given to write its last answer. What you taught it is not in there."
 HEAT = "How far the memory moves what the model computes, as a share of it, behind each block and at each token of the answer."
-THEME = gr.themes.Soft(
+THEME = gr.themes.Base(
     primary_hue="teal",
+    neutral_hue="slate",
+    spacing_size="md",
+    radius_size="md",
     font=["system-ui", "Segoe UI", "Helvetica", "Arial", "sans-serif"],
     font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
-).set(button_primary_background_fill="*primary_700", button_primary_background_fill_hover="*primary_600")
+).set(
+    body_background_fill="*neutral_50",
+    block_border_width="0px",
+    block_border_width_dark="0px",
+    block_background_fill="transparent",
+    block_background_fill_dark="transparent",
+    block_shadow="none",
+    block_padding="*spacing_sm 0",
+    block_label_background_fill="transparent",
+    block_label_background_fill_dark="transparent",
+    block_label_border_width="0px",
+    block_label_border_width_dark="0px",
+    block_label_text_size="*text_sm",
+    block_title_text_size="*text_sm",
+    block_title_text_color="*neutral_600",
+    block_title_text_color_dark="*neutral_300",
+    input_background_fill="white",
+    input_background_fill_dark="*neutral_900",
+    input_border_width="1px",
+    input_border_color="*neutral_300",
+    input_border_color_dark="*neutral_600",
+    input_border_color_focus="*primary_600",
+    input_shadow_focus="0 0 0 1px *primary_600",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_text_color="white",
+    button_secondary_background_fill="white",
+    button_secondary_background_fill_hover="*neutral_100",
+    button_secondary_background_fill_dark="*neutral_700",
+    button_secondary_border_color="*neutral_300",
+    button_border_width="1px",
+    button_large_text_size="*text_md",
+    button_large_padding="*spacing_md *spacing_lg",
+    checkbox_label_background_fill="white",
+    checkbox_label_background_fill_dark="*neutral_800",
+    checkbox_label_border_width="1px",
+    checkbox_label_border_color="*neutral_300",
+    checkbox_label_border_color_dark="*neutral_600",
+)
 CSS = """
+.gradio-container { max-width: 820px !important; margin: 0 auto !important }
+.line { align-items: flex-end }
+.form { background: transparent !important; border: 0 !important; gap: var(--layout-gap) !important }
+#chat { border: 1px solid var(--input-border-color); border-radius: var(--radius-md); background: var(--input-background-fill) }
 .heat { border-collapse: separate; border-spacing: 2px; font-size: .85rem }
 .heat td, .heat th { padding: .3rem .45rem; text-align: center; border-radius: .25rem; white-space: pre; border: 0 !important }
 .heat { border: 0 !important }
@@ -60,7 +106,7 @@ def build_page(actions: Actions) -> gr.Blocks:
 def _talk(
     actions: Actions, visit: gr.State, on: gr.Radio, status: gr.Markdown, facts: gr.Radio
 ) -> tuple[gr.Chatbot, Dependency]:
-    messages = gr.Chatbot(label="Conversation", height=360, render_markdown=False, buttons=["copy"], elem_id="chat")
+    messages = gr.Chatbot(label="Conversation", height=320, render_markdown=False, buttons=[], elem_id="chat")
     text = gr.Textbox(label="Say something", placeholder="My dog is called Biscuit.", elem_id="text")
     with gr.Row():
         send = gr.Button("Send", variant="primary", elem_id="send")
@@ -92,21 +138,21 @@ def _memory(
     opened: list[gr.components.Component],
 ) -> None:
     facts.render()
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="line"):
         gr.Markdown("In its sleep it goes over all of this, and learns to understand more ways of asking for it.")
         sleep = gr.Button("Let it sleep", elem_id="sleep", scale=0)
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="line"):
         named = gr.Textbox(label="Or name it", placeholder="my dog's name", elem_id="named")
         forget = gr.Button("Forget", elem_id="forget", scale=0)
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="line"):
         correction = gr.Textbox(label="Correct it", placeholder="Actually, my dog is called Rex.", elem_id="correction")
         correct = gr.Button("Learn that", elem_id="correct", scale=0)
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="line"):
         path = gr.Textbox(label="A file", placeholder="~/me-copy.safetensors", elem_id="path")
         save, bring = (gr.Button(name, elem_id=key, scale=0) for name, key in (("Save as", "save"), ("Open", "bring")))
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="line"):
         meant = gr.Checkbox(label="I mean it", elem_id="meant")
-        eject = gr.Button("Eject: delete the file", variant="stop", elem_id="eject")
+        eject = gr.Button("Eject: delete the file", variant="stop", elem_id="eject", scale=0, min_width=220)
     forget.click(actions.forget, [visit, facts, named], [named, status, facts])
     correct.click(_remembering(actions), [visit, correction, messages], [messages, correction, status, facts])
     sleep.click(_sleeping(actions), visit, [status, facts])
@@ -121,6 +167,7 @@ def _stories(actions: Actions) -> None:
         temperature = gr.Slider(0, 2, 0.8, step=0.05, label="Temperature (0 is greedy)")
         top_k = gr.Slider(0, 200, 0, step=1, label="Top-k (0 is all)")
         top_p = gr.Slider(0.05, 1, 0.95, step=0.05, label="Top-p")
+    with gr.Row(elem_classes="line"):
         length = gr.Slider(1, 1000, 200, step=1, label="Tokens at most", elem_id="length")
         seed = gr.Number(7, precision=0, label="Seed")
     with gr.Row():
