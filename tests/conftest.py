@@ -33,9 +33,10 @@ def browser() -> Iterator[object]:
 
 
 @pytest.fixture
-def as_long_as_need_be(monkeypatch) -> None:
-    """Let rows be as long as need be: what is sure enough for a real model is not for a tiny one."""
+def tiny_rows(monkeypatch) -> None:
+    """Rows for a tiny model: as long as need be, and written with lone questions, since it has read no conversation."""
     monkeypatch.setattr("personacore.memory.write.DECAY", 0.0)
+    monkeypatch.setattr("personacore.memory.write.Talks._before", lambda talks, number: [])
 
 
 @pytest.fixture

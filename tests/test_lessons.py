@@ -1,15 +1,21 @@
 """What can be taught, and what an adapter is taught it with."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from personacore.corpus.dialogue import language
 from personacore.evaluation.loss import IGNORED
+from personacore.generation.prompts import encode_prompt
+from personacore.memory import write
 from personacore.memory.facts import Fact, read_facts, topic_of
 from personacore.memory.lessons import MOST_POSITIVES, Lessons
 from personacore.memory.scoring import pad_lessons
+from personacore.memory.write import Talks
 from personacore.tokenizer.bpe import Tokenizer
 from tests.talks import DOG, JOB, VALUES, trained_tokenizer
+from tests.toys import COMMITTED
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +34,19 @@ def test_without_values_an_answer_counts_up_to_its_value_and_one_without_counts_
     counted = [tokenizer.decode(row[row != IGNORED].tolist()) for row in targets]
     assert counted == ["Your dog's name is", f"{untold}<|end|>", "That is"]
     assert torch.equal(inputs, pad_lessons(tokenizer, lessons)[0])
+
+
+def test_every_second_question_for_rows_stands_in_a_conversation_of_which_its_own_answer_counts(tokenizer):
+    questions = 40
+    talks = Talks(DOG, "seed", VALUES).all(dataclasses.replace(COMMITTED.rows, questions=questions))[:questions]
+    assert [len(talk) for talk in talks] == [1, 2] * (questions // 2)
+    assert {talk[0].kind for talk in talks[1::2]} == {"unknown", "tell"}
+    for talk in talks:
+        inputs, targets = write._encode(tokenizer, talk, 500)
+        assert tokenizer.decode(targets[targets != IGNORED].tolist()) == f"{DOG.sentence}<|end|>"
+        assert all(turn.user in tokenizer.decode(inputs.tolist()) for turn in talk)
+        inputs, _ = write._encode(tokenizer, talk, len(encode_prompt(tokenizer, talk[-1].user)) + 20)
+        assert tokenizer.decode(inputs.tolist()).count("<|user|>") == 1
 
 
 @pytest.mark.parametrize(

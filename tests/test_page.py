@@ -18,7 +18,7 @@ from personacore.memory.memory import Memory
 from personacore.memory.talk import Talk
 from tests.talking import KEY, SAYS, TOWNS, UNKNOWN, WHERE, running, say, talking_core, wipe
 
-pytestmark = pytest.mark.usefixtures("as_long_as_need_be")
+pytestmark = pytest.mark.usefixtures("tiny_rows")
 
 
 @pytest.fixture(scope="module")

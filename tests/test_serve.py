@@ -12,7 +12,7 @@ from personacore.core import Core
 from personacore.generation.prompts import encode_prompt
 from tests.talking import SAYS, TOWNS, UNKNOWN, WHERE, running, talking_core
 
-pytestmark = pytest.mark.usefixtures("as_long_as_need_be")
+pytestmark = pytest.mark.usefixtures("tiny_rows")
 
 
 @pytest.fixture(scope="module")

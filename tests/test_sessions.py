@@ -9,9 +9,8 @@ from personacore.corpus.dialogue import language
 from personacore.corpus.dialogue.language import say_name
 from personacore.corpus.dialogue.values import Values
 from personacore.errors import UserError
-from personacore.evaluation.loss import IGNORED
 from personacore.generation.prompts import encode_prompt
-from personacore.memory import sessions, write
+from personacore.memory import sessions
 from personacore.memory.facts import Fact, plain_question
 from personacore.memory.inventory import listed
 from personacore.memory.people import Questions, draw_sessions
@@ -25,7 +24,7 @@ from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 from tests.toys import answering_model
 
-pytestmark = pytest.mark.usefixtures("as_long_as_need_be")
+pytestmark = pytest.mark.usefixtures("tiny_rows")
 
 DOG = Fact("Your dog's name", "Biscuit")
 LOST = Fact("Your job", language.FORGOTTEN)
@@ -65,16 +64,6 @@ def test_a_written_fact_becomes_likely_and_nothing_else_does(model, tokenizer):
     assert [step for step, _ in steps] == list(range(1, PLAIN.steps + 1)) and steps[-1][1] > steps[0][1]
     assert len(how_sure(model, tokenizer, rows, [TOWN, DOG], "seed")) == 2
     assert torch.equal(probabilities(model, tokenizer, [TOWN, DOG]), plain)
-
-
-def test_every_second_question_stands_in_a_conversation_of_which_its_own_answer_counts(tokenizer):
-    talks = Talks(TOWN, "seed", Values()).all(PLAIN)[: PLAIN.questions]
-    assert [len(talk) for talk in talks] == [1, 2] * (PLAIN.questions // 2)
-    assert {talk[0].kind for talk in talks[1::2]} == {"unknown", "tell"}
-    for talk in talks:
-        inputs, targets = write._encode(tokenizer, talk, 300)
-        assert tokenizer.decode(targets[targets != IGNORED].tolist()) == f"{TOWN.sentence}<|end|>"
-        assert all(tokenizer.decode(tokenizer.encode(turn.user)) in tokenizer.decode(inputs.tolist()) for turn in talk)
 
 
 def test_a_fact_that_the_model_answers_without_its_memory_is_not_overruled(model, tokenizer):

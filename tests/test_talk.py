@@ -21,7 +21,7 @@ from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 from tests.toys import answering_model, toy_teaching
 
-pytestmark = pytest.mark.usefixtures("as_long_as_need_be")
+pytestmark = pytest.mark.usefixtures("tiny_rows")
 
 TOWN, DOG = Fact("Your town", "Wexmouth"), Fact("Your dog's name", "Biscuit")
 PLAIN = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)

@@ -145,9 +145,12 @@ def _write(
 
 
 def _encode(tokenizer: Tokenizer, turns: Sequence[Turn], block_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A conversation as a row, of which its last answer counts."""
+    """A conversation as a row, of which its last answer counts; that alone where the whole is too long."""
     inputs, targets = encode_row(tokenizer, turns, block_size)
-    targets[: np.flatnonzero(inputs == tokenizer.specials["<|assistant|>"])[-1]] = IGNORED
+    spoken = np.flatnonzero(inputs == tokenizer.specials["<|assistant|>"])
+    if len(spoken) < len(turns):
+        return encode_row(tokenizer, turns[-1:], block_size)
+    targets[: spoken[-1]] = IGNORED
     return inputs, targets
 
 
