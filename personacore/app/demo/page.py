@@ -51,7 +51,7 @@ THEME = gr.themes.Base(
     button_secondary_background_fill_dark="*neutral_700",
     button_secondary_border_color="*neutral_300",
     button_border_width="1px",
-    button_large_text_size="*text_md",
+    button_large_text_size="*text_sm",
     button_large_padding="*spacing_md *spacing_lg",
     checkbox_label_background_fill="white",
     checkbox_label_background_fill_dark="*neutral_800",
@@ -164,8 +164,8 @@ def _memory(
 def _stories(actions: Actions) -> None:
     beginning = gr.Textbox("Once upon a time", label="Beginning", elem_id="beginning")
     with gr.Row():
-        temperature = gr.Slider(0, 2, 0.8, step=0.05, label="Temperature (0 is greedy)")
-        top_k = gr.Slider(0, 200, 0, step=1, label="Top-k (0 is all)")
+        temperature = gr.Slider(0, 2, 0.8, step=0.05, label="Temperature")
+        top_k = gr.Slider(0, 200, 0, step=1, label="Top-k, 0 for all")
         top_p = gr.Slider(0.05, 1, 0.95, step=0.05, label="Top-p")
     with gr.Row(elem_classes="line"):
         length = gr.Slider(1, 1000, 200, step=1, label="Tokens at most", elem_id="length")
