@@ -15,7 +15,7 @@ from tests.exported import ROOT, needs_a_model
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONSOLE = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-BLOCKS = [block for block in CONSOLE if "$ personacore " in block]
+BLOCKS = [block for block in CONSOLE if "personacore " in block]
 EXPERIMENTS = [block for block in CONSOLE if block not in BLOCKS]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMPARED = ("valid_nats_per_token", "bits_per_byte", "nats_per_token", "perplexity")  # others may be equal by chance
