@@ -25,7 +25,9 @@ lint: .venv/installed
 deps: .venv/installed
 	$(BIN)/python -m tools.deps
 
-bench: .venv/installed
+bench: .venv/installed  # llama.cpp is compiled here, which takes ten minutes once
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m benchmarks.same_story
 	$(BIN)/python -m benchmarks.bench
 
 demo: .venv/installed

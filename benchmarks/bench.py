@@ -1,6 +1,7 @@
 """PersonaCore beside its peers, in one run on one machine: metrics/speed/bench.json, and a table on the terminal.
 
-python -m benchmarks.bench [KEY ...]    (after `dvc repro`; about a quarter of an hour, with nothing else running)
+python -m benchmarks.bench [KEY ...]    (after `dvc repro` and `pip install '.[bench]'`; about a quarter of an hour, with
+nothing else running; `make bench` does all of it)
 
 Every figure is a ratio, more is better: the median of pairs that ran by turns, with its lowest and highest.
 """
@@ -26,6 +27,8 @@ REACH = {
     "evaluate_tokens_vs_training": 2.5,
     "generation_fp32_vs_uncached": 15,
     "generation_fp32_vs_transformers": 3,
+    "generation_fp32_vs_llamacpp_f32": 1,
+    "generation_fp32_vs_llamacpp_q8": 1,
     "batch_generation_vs_transformers": 3,
     "bpe_training_vs_tokenizers": 2,
     "encode_vs_tiktoken": 3,
@@ -45,6 +48,8 @@ def benchmarks() -> dict[str, Callable[[dict[str, Figures]], Figures]]:
         ),
         "generation_fp32_vs_uncached": lambda _: writing.uncached(macbook, repeats=3),
         "generation_fp32_vs_transformers": lambda _: writing.transformers(macbook, 1, repeats=5),
+        "generation_fp32_vs_llamacpp_f32": lambda _: writing.llamacpp(macbook, "f32", repeats=5),
+        "generation_fp32_vs_llamacpp_q8": lambda _: writing.llamacpp(macbook, "q8_0", repeats=5),
         "batch_generation_vs_transformers": lambda _: writing.transformers(macbook, 64, repeats=3, new_tokens=100),
         "bpe_training_vs_tokenizers": lambda _: text.learning(20, 8192, repeats=3),
         "encode_vs_tiktoken": lambda _: text.encoding(20, "tiktoken", 1, repeats=3),
@@ -84,7 +89,7 @@ def main() -> None:
             flush=True,
         )
     found["first_token_ms"] = loading()
-    peers = {name: version(name) for name in ("torch", "transformers", "tokenizers", "tiktoken", "numpy")}
+    peers = {name: version(name) for name in ("torch", "transformers", "tokenizers", "tiktoken", "numpy", "llama-cpp-python")}
     write_json(RESULTS, {**found, "machine": platform.machine(), "cores": os.cpu_count(), "peers": peers})
 
 
