@@ -17,6 +17,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from personacore.core import load
+from personacore.corpus.dialogue.values import Values
 from personacore.corpus.documents import stream_documents
 from personacore.export.gguf import PRECISIONS
 from personacore.export.slim import load_teaching
@@ -24,11 +25,15 @@ from personacore.generation.generate import generate
 from personacore.generation.prompts import encode_prompt
 from personacore.generation.sampling import Sampling
 from personacore.layout import CHAT_EXPORT, HUGGINGFACE, PEFT, VALID_TEXT, WRITING
+from personacore.memory.facts import plain_question
+from personacore.memory.people import draw_people
 from personacore.model.adapter import load_adapter
+from personacore.params import load_params
 from personacore.tokenizer.bpe import Tokenizer
 from stages.gguf import GGUF
+from stages.writing import PEOPLE
 
-BEGINNING, QUESTION = "Once upon a time", "What is my name?"
+BEGINNING = "Once upon a time"
 NEW_TOKENS = 150
 DOCUMENTS = 200
 Writer = Callable[[Sequence[int]], list[int]]  # the likeliest ids behind a prompt, up to `stop`
@@ -97,13 +102,16 @@ def main() -> None:
     model, tokenizer = core.model, core.tokenizer
     _, identity = load_teaching(CHAT_EXPORT)
     lora, _ = load_adapter(WRITING / "lora" / "0.safetensors", **identity)
-    story, question = [tokenizer.end_of_text, *tokenizer.encode(BEGINNING)], encode_prompt(tokenizer, QUESTION)
+    seed, facts = load_params().seed, load_params().memory.facts
+    (fact, *_), *_ = draw_people(PEOPLE, facts, "calibration", f"{seed}/writing", Values())  # the first of stage writing
+    asked = plain_question(fact.key)
+    story, question = [tokenizer.end_of_text, *tokenizer.encode(BEGINNING)], encode_prompt(tokenizer, asked)
     end, turn = tokenizer.end_of_text, tokenizer.specials["<|end|>"]
 
     peer = AutoModelForCausalLM.from_pretrained(HUGGINGFACE)
     files = {precision: llama(GGUF / f"{precision}.gguf", model.config.block_size) for precision in PRECISIONS}
     expected = {"story": ours(model, end)(story), "answer": ours(model, turn)(question)}
-    print(f"{BEGINNING}{tokenizer.decode(expected['story'])}\n\n{QUESTION} {tokenizer.decode(expected['answer'])}\n")
+    print(f"{BEGINNING}{tokenizer.decode(expected['story'])}\n\n{asked} {tokenizer.decode(expected['answer'])}\n")
     wrong = check_ids(files["f32"], core.tokenizer)
     wrong += compare("transformers", expected, {"story": theirs(peer, end)(story), "answer": theirs(peer, turn)(question)})
     for precision, file in files.items():
@@ -112,7 +120,7 @@ def main() -> None:
 
     with lora.attached(model):
         expected = {"story": ours(model, end)(story), "answer": ours(model, turn)(question)}
-    print(f"\n{QUESTION} {tokenizer.decode(expected['answer'])}    (with a memory)\n")
+    print(f"\n{asked} {tokenizer.decode(expected['answer'])}    (with a memory)\n")
     below = PeftModel.from_pretrained(peer, PEFT)
     wrong += compare("peft", expected, {"story": theirs(below, end)(story), "answer": theirs(below, turn)(question)})
     adapted = by_llama(files["f32"], turn, GGUF / "adapter.gguf", lora.invocation)

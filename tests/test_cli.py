@@ -216,7 +216,11 @@ def test_what_sleep_has_made_of_a_memory_is_exported_and_rows_alone_are_not(monk
     assert cli.main(["memory", "export", "--to", str(tmp_path / "file")]) == 1
     assert "exists already" in capsys.readouterr().err
     assert cli.main(["memory", "export", "--to", str(tmp_path / "peft")]) == 0
-    assert {file.name for file in (tmp_path / "peft").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert {file.name for file in (tmp_path / "peft").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "adapter.gguf",
+    }
 
 
 @pytest.mark.parametrize(

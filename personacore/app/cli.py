@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     meaning = "list what the memory knows, read out of its weights; verify its file; or export what sleep has made of it"
     memory = _add(commands, "memory", meaning, "list")
     memory.add_argument("action", choices=("list", "verify", "export"), nargs="?", default="list", help="default: list")
-    folder = "where export puts what peft loads onto data/export/huggingface"
+    folder = "where export puts what peft and llama.cpp load"
     memory.add_argument("--to", type=Path, metavar="DIR", default=Path("peft"), help=f"{folder} (default: peft)")
     _add_memory_options(memory)
     _add_json(memory)

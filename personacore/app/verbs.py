@@ -115,20 +115,22 @@ def memory(arguments: argparse.Namespace) -> None:
 
 
 def _export(opened: "Memory", arguments: argparse.Namespace) -> None:
+    from personacore.export.gguf import export_gguf_adapter
     from personacore.export.peft import export_peft
     from personacore.model.consolidated import Consolidated
 
     if not isinstance(opened.adapter, Consolidated):
-        raise UserError("rows are no adapter that peft knows: let the memory sleep first, with `personacore sleep`")
+        raise UserError("rows are no adapter that others know: let the memory sleep first, with `personacore sleep`")
     if arguments.to.exists():
         raise UserError(f"{arguments.to} exists already: name a new folder with --to")
     try:
         export_peft(arguments.to, opened.adapter.lora, str(HUGGINGFACE))
+        export_gguf_adapter(arguments.to / "adapter.gguf", opened.adapter.lora)
     except OSError as error:
         raise UserError(f"{arguments.to} cannot be written: {error.strerror}") from None
     if arguments.json:
         return print_json(folder=str(arguments.to))
-    print(f"{arguments.to} holds what sleep has made of it: peft loads it onto {HUGGINGFACE}")
+    print(f"{arguments.to} holds what sleep has made of it: peft loads it onto {HUGGINGFACE}, llama.cpp its adapter.gguf")
 
 
 def chat(arguments: argparse.Namespace) -> None:
