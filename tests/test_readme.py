@@ -29,13 +29,14 @@ def commands(block: str) -> list[tuple[str, str]]:
 
 
 @needs_a_model
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_a_command_prints_what_stands_below_it(block, tmp_path):
     environment = os.environ | {"XDG_DATA_HOME": str(tmp_path), "OMP_NUM_THREADS": "2"}
     program = f"{shlex.quote(sys.executable)} -m personacore.app.cli "
     for command, printed in commands(block):
         line = re.sub(r"\bpersonacore ", lambda _: program, command)
-        done = subprocess.run(["bash", "-c", line], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110)
+        done = subprocess.run(["bash", "-c", line], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
         assert (done.returncode, done.stdout.strip()) == (0, printed.strip()), f"{command}\n{done.stderr}"
 
 
