@@ -27,7 +27,7 @@ from personacore.model.rows import LONGEST, Key, MemoryRows, hash_of
 from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 
-DECAY = 0.01  # weight of the rows' mean squared length: a row no longer than it must be is no surer than it must be
+DECAY = 0.18  # weight of the rows' mean square: a row no longer than it must be is no surer than it must be
 
 
 def new_rows(model: GPT, tokenizer: Tokenizer, params: RowsParams) -> MemoryRows:
@@ -116,7 +116,10 @@ def _write(
     params: RowsParams,
     on_step: Callable[[int, float], None] = lambda step, sure: None,
 ) -> dict[Key, Tensor]:
-    """Rows (span, C) by these keys that make the model talk so; they are of the shape of the given ones."""
+    """Rows (span, C) by these keys that make the model talk so; they are of the shape of the given ones.
+
+    They are measured by the residual stream that they are added to, which in a larger model is longer.
+    """
     alone = MemoryRows(**rows.shape(), spans=spans)
     encoded = [_encode(tokenizer, turns, model.config.block_size) for turns in talks]
     inputs, targets = (torch.from_numpy(np.stack(part)) for part in zip(*encoded, strict=True))
@@ -129,7 +132,8 @@ def _write(
         below = model.wte(inputs) + (0 if model.wpe is None else model.wpe.weight[:width])
         for block in model.blocks[: rows.block + 1]:
             below = block(below)
-    optimizer = torch.optim.Adam([alone.vectors], lr=params.lr)
+    unit = below.flatten(0, 1)[counted].square().mean().sqrt().item()
+    optimizer = torch.optim.Adam([alone.vectors], lr=params.lr * unit)
     for step in range(1, params.steps + 1):
         x = alone.added(below, found)
         for block in model.blocks[rows.block + 1 :]:
@@ -137,7 +141,7 @@ def _write(
         losses = functional.cross_entropy(
             model.lm_head(model.ln_f(x.flatten(0, 1)[counted])), targets[counted], reduction="none"
         )
-        length = alone.vectors.square().sum(1).mean()
+        length = (alone.vectors / unit).square().mean()
         (alone.vectors.grad,) = torch.autograd.grad(losses.mean() + DECAY * length, [alone.vectors])
         optimizer.step()
         on_step(step, math.exp(-losses[plain].sum().item() / params.questions))
