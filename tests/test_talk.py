@@ -24,7 +24,7 @@ from tests.toys import answering_model, toy_teaching
 pytestmark = pytest.mark.usefixtures("tiny_rows")
 
 TOWN, DOG = Fact("Your town", "Wexmouth"), Fact("Your dog's name", "Biscuit")
-PLAIN = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.1)
+PLAIN = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.5)
 IDENTITY = {"base_sha256": "a" * 64, "tokenizer_sha256": "b" * 64}
 WHERE = plain_question(TOWN.key)
 
