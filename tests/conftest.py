@@ -3,6 +3,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 from personacore.yaml12 import read_yaml
+
+if TYPE_CHECKING:
+    from personacore.model.gpt import GPT
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +34,22 @@ def browser() -> Iterator[object]:
         opened = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """Trained on conversations, unless a module has another."""
+    from tests.talks import trained_tokenizer  # here, so that torch is imported after the line above
+
+    return trained_tokenizer()
+
+
+@pytest.fixture
+def model() -> "GPT":
+    """A tiny one that has learned nothing, unless a module has another."""
+    from tests.talks import untrained_model
+
+    return untrained_model()
 
 
 @pytest.fixture

@@ -11,21 +11,9 @@ from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_answer, encode_prompt, encode_question, encode_row
 from personacore.memory.converse import set_apart
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
-from personacore.model.gpt import GPT
-from personacore.tokenizer.bpe import Tokenizer
 from personacore.training.conversations import ConversationRows
 from personacore.training.drills import DrillRows
-from tests.talks import TALKS, trained_tokenizer, untrained_model
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return trained_tokenizer()
-
-
-@pytest.fixture
-def model() -> GPT:
-    return untrained_model()
+from tests.talks import TALKS
 
 
 def test_a_row_holds_whole_turns_and_only_answers_count(tokenizer):

@@ -15,22 +15,10 @@ from personacore.memory.teach import new_adapter
 from personacore.memory.write import fact_hash
 from personacore.model.adapter import save_adapter
 from personacore.model.consolidated import Consolidated
-from personacore.model.gpt import GPT
-from personacore.tokenizer.bpe import Tokenizer
-from tests.talks import DOG, JOB, trained_tokenizer, untrained_model
+from tests.talks import DOG, JOB
 from tests.toys import SHORT_SLEEP, answering_model, toy_teaching
 
 IDENTITY = {"base_sha256": "a" * 64, "tokenizer_sha256": "b" * 64}
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return trained_tokenizer()
-
-
-@pytest.fixture
-def model() -> GPT:
-    return untrained_model()
 
 
 @pytest.fixture

@@ -12,20 +12,10 @@ from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.memory.teach import teach_people
 from personacore.model.gpt import GPT
 from personacore.tokenizer.bpe import Tokenizer
-from tests.talks import DOG, JOB, TALKS, trained_tokenizer, untrained_model
+from tests.talks import DOG, JOB, TALKS
 from tests.toys import SHORT_SLEEP
 
 QUICK = dataclasses.replace(SHORT_SLEEP, generic_rows=4)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return trained_tokenizer()
-
-
-@pytest.fixture
-def model() -> GPT:
-    return untrained_model()
 
 
 @pytest.fixture
