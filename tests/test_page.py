@@ -66,7 +66,7 @@ def test_what_is_taught_is_known_after_the_conversation_is_wiped_until_it_is_for
     go_to(page, "Proof")
     page.wait_for_function("document.querySelector('#prompt textarea').value.includes('<|assistant|>')")
     assert TOWNS[0] not in page.input_value("#prompt textarea")
-    page.wait_for_selector("#heat table")
+    page.wait_for_selector("#acts table")
     go_to(page, "Talk")
     wipe(page, KEY)
     page.get_by_label("OFF").click()
@@ -78,6 +78,9 @@ def test_what_is_taught_is_known_after_the_conversation_is_wiped_until_it_is_for
     go_to(page, "Memory")
     page.click("#sleep")
     page.get_by_text("Went over 1 fact").wait_for()
+    go_to(page, "Proof")
+    page.wait_for_selector("#moved table")
+    go_to(page, "Memory")
     page.click(f"#facts label:has-text({SAYS[TOWNS[0]][1]!r})")
     page.click("#forget")
     page.wait_for_selector("#facts label", state="detached")
@@ -213,8 +216,9 @@ def test_proof_is_of_the_answer_that_was_given_last(core, tmp_path, visit):
     visit.person.memory.teach(SAYS[TOWNS[0]][0])
     "".join(visit.talk.say("Hm."))
     actions.both_ways(visit, WHERE)
-    prompt, ids, heat, _ = actions.proof(visit)
-    assert WHERE in prompt and "Hm." not in prompt and len(ids.split()) == len(visit.talk.last.prompt) and "<table" in heat
+    prompt, ids, acts, moved, _ = actions.proof(visit)
+    assert WHERE in prompt and "Hm." not in prompt and len(ids.split()) == len(visit.talk.last.prompt) and "<table" in acts
+    assert moved.startswith("It has not slept")
     visit.talk.remembering = False
     "".join(visit.talk.say(WHERE))
     assert actions.proof(visit)[2] == "The memory was off."

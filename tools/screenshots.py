@@ -48,15 +48,18 @@ def main() -> None:
 
 
 def photograph(page: Page, scheme: str) -> None:
-    """Teach, wipe, ask, and go through the views."""
+    """Teach, wipe, ask, and go through the views; the memory sleeps on the way."""
     say(page, TOLD, "Learned in", "#remember")
     page.click("#wipe")
     page.wait_for_function("!document.querySelector('#chat').innerText.includes('Learned')")
     say(page, "How old is my cat?", "unknown to me")
     say(page, "What is my dog's name?", "Your dog's name is Biscuit.")
-    views = {"Talk": "#text", "Proof": "#heat table", "Memory": "#facts label", "Stories": "#write"}
+    views = {"Talk": "#text", "Memory": "#facts label", "Proof": "#moved table", "Stories": "#write"}
     for view, shown in views.items():
         page.get_by_role("tab", name=view).click()
+        if view == "Memory":
+            page.click("#sleep")
+            page.get_by_text("Went over 1 fact").wait_for()
         page.wait_for_selector(shown)
         if view == "Stories":
             page.click("#write")

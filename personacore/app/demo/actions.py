@@ -2,7 +2,7 @@
 
 import html
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +16,22 @@ from personacore.files import sha256_of
 from personacore.memory.facts import read_facts
 from personacore.memory.influence import influence
 from personacore.memory.talk import Said, Talk
+from personacore.model.consolidated import Consolidated
 
 Messages = list[dict[str, str]]
 SHOWN = 10  # moments of teaching that are listed
+
+
+def _heat_map(columns: Sequence[str], rows: Sequence[Sequence[float]], strongest: float) -> str:
+    """Shares, a row for each block, as a table whose cells are the fuller the nearer they come to the strongest."""
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    body = "".join(
+        f"<tr><th>block {layer}</th>"
+        + "".join(f'<td style="background:rgba(234,88,12,{min(share / strongest, 1):.2f})">{share:.0%}</td>' for share in row)
+        + "</tr>"
+        for layer, row in enumerate(rows)
+    )
+    return f'<div class="scroll"><table class="heat"><tr><th></th>{head}</tr>{body}</table></div>'
 
 
 class Visit:
@@ -155,30 +168,34 @@ class Actions:
         with in_words():
             return visit.talk.both_ways(visit.said_last(text))
 
-    def proof(self, visit: Visit) -> tuple[str, str, str, str]:
-        """The prompt behind the last answer, as text and as ids; where the memory acts on it; the file."""
+    def proof(self, visit: Visit) -> tuple[str, str, str, str, str]:
+        """The prompt behind the last answer, as text and as ids; where the memory acts and where sleep moved; the file."""
         with in_words():
-            last, tokenizer = visit.talk.last, self.people.core.tokenizer
+            last, moved, file = visit.talk.last, self._moved(visit), self.file(visit)
             if last is None:
-                return "Nothing was asked yet.", "", "", self.file(visit)
-            heat = self._heat(visit, last) if last.remembering else "The memory was off."
-            return tokenizer.decode(last.prompt), " ".join(map(str, last.prompt)), heat, self.file(visit)
+                return "Nothing was asked yet.", "", "", moved, file
+            acts = self._acts(visit, last) if last.remembering else "The memory was off."
+            prompt = self.people.core.tokenizer.decode(last.prompt)
+            return prompt, " ".join(map(str, last.prompt)), acts, moved, file
 
-    def _heat(self, visit: Visit, last: Said) -> str:
+    def _acts(self, visit: Visit, last: Said) -> str:
         tokenizer = self.people.core.tokenizer
         answer = tokenizer.encode(last.answer)
         if not answer:
             return ""
         shares = influence(visit.person.memory, [*last.prompt, *answer])[:, -len(answer) :].tolist()
-        tokens = (html.escape(tokenizer.decode([number])) for number in answer)
-        head = "".join(f"<th>{token}</th>" for token in tokens)
-        rows = "".join(
-            f"<tr><th>block {layer}</th>"
-            + "".join(f'<td style="background:rgba(234,88,12,{min(share, 1):.2f})">{share:.0%}</td>' for share in row)
-            + "</tr>"
-            for layer, row in enumerate(shares)
-        )
-        return f'<div class="scroll"><table class="heat"><tr><th></th>{head}</tr>{rows}</table></div>'
+        return _heat_map([tokenizer.decode([number]) for number in answer], shares, strongest=1.0)
+
+    def _moved(self, visit: Visit) -> str:
+        memory = visit.person.memory
+        with memory.reading(remembering=False) as model:
+            if not isinstance(memory.adapter, Consolidated):
+                return "It has not slept, and no weight has moved: what it knows lies in rows beside the weights."
+            moved = memory.adapter.lora.moved(model)
+        names = list(dict.fromkeys(name.rpartition(".")[2] for name in moved))
+        shares = list(moved.values())
+        rows = [shares[start : start + len(names)] for start in range(0, len(shares), len(names))]
+        return _heat_map(names, rows, strongest=max(shares))
 
     def forget(self, visit: Visit, chosen: str | None, typed: str) -> tuple[str, str, Any]:
         """Forget what is named, or what is chosen of the list."""

@@ -11,7 +11,8 @@ What it knows about you is a small file of tensors. Tell it something and press 
 and ask: the answer comes from the weights, and *Proof* shows that nothing else was in the prompt.
 """
 PROOF = "All that the model was given to write its last answer. What you taught it is not in there."
-HEAT = "How far the memory moves what the model computes, as a share of it, behind each block and at each token of the answer."
+ACTS = "How far the memory moves what the model computes, as a share of it, behind each block and at each token of the answer."
+MOVED = "How far sleep has moved each projection's weights, as a share of them, to read the questions for what is known."
 THEME = gr.themes.Base(
     primary_hue="teal",
     neutral_hue="slate",
@@ -89,10 +90,12 @@ def build_page(actions: Actions) -> gr.Blocks:
             gr.Markdown(PROOF)
             prompt = gr.Textbox(label="The whole prompt", interactive=False, lines=3, elem_id="prompt")
             ids = gr.Textbox(label="The same as token ids", interactive=False, elem_id="ids")
-            gr.Markdown(HEAT)
-            heat = gr.HTML(elem_id="heat")
+            gr.Markdown(ACTS)
+            acts = gr.HTML(elem_id="acts")
+            gr.Markdown(MOVED)
+            moved = gr.HTML(elem_id="moved")
             file = gr.Markdown(elem_id="file")
-        proof.select(actions.proof, visit, [prompt, ids, heat, file])
+        proof.select(actions.proof, visit, [prompt, ids, acts, moved, file])
         opened = [visit, messages, status, who, facts]
         with gr.Tab("Memory"):
             _memory(actions, visit, status, facts, messages, who, opened)
