@@ -164,7 +164,7 @@ def plot_recall(path: Path, gates: pd.DataFrame) -> None:
 
 def plot_teaching(path: Path, curve: pd.DataFrame) -> None:
     """How probable facts become while they are written: the mean, and the least known ones."""
-    with figure(path, "Facts while they are written, asked in frames of teaching", "step", "probability") as axes:
+    with figure(path, "Facts while they are written, by the less sure of two questions", "step", "probability") as axes:
         probability = curve.groupby("step")["probability"]
         axes.plot(probability.mean(), label="mean of all facts")
         axes.plot(probability.quantile(0.1), "--", color=COLORS[1], label="a tenth of the facts lies below")
