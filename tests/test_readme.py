@@ -1,11 +1,13 @@
 """What the README says that a command prints, it prints, on the model that `dvc repro` exported here; skipped before that."""
 
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,30 +68,38 @@ def test_the_python_that_is_shown_tells_a_story_and_remembers_the_dog(program, t
     assert done.stdout.rstrip().endswith("Your dog's name is Biscuit.") and len(done.stdout) > 200
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the repository's history, not a zip of it")
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("block", EXPERIMENTS, ids=range(len(EXPERIMENTS)))
-def test_an_experiment_runs_the_stages_and_changes_the_metrics_that_are_shown(block, tmp_path):
-    """In a clone with the smoke profile, whose model is made anew; numbers may differ in their last digits elsewhere."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory) -> Callable[[str], str]:
+    """Runs a command in a reader's clone, which holds the smoke profile's results up to `evaluate`, and returns its output."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs the repository's history, not a zip of it")
+    home = tmp_path_factory.mktemp("reader")
     places = ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR")
-    environment |= {place: str(tmp_path / place) for place in places} | {"CI": "true"}  # so that DVC leaves no daemon behind
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment |= {place: str(home / place) for place in places} | {"CI": "true"}  # so that DVC leaves no daemon behind
 
     def run(command: str) -> str:
         words = ["timeout", "180", "bash", "-c", command]
-        done = subprocess.run(words, cwd=tmp_path / "it", env=environment, capture_output=True, text=True)
+        done = subprocess.run(words, cwd=home / "it", env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    reader = ["-c", "user.name=a reader", "-c", "user.email=reader@localhost", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", "clone", "--quiet", *reader, ROOT, tmp_path / "it"], check=True)
+    someone = ["-c", "user.name=a reader", "-c", "user.email=reader@localhost", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "clone", "--quiet", *someone, ROOT, home / "it"], check=True)
     run("python -m personacore.app.cli profile smoke && dvc repro evaluate && git commit -qam smoke")
+    return run
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("block", EXPERIMENTS, ids=range(len(EXPERIMENTS)))
+def test_an_experiment_runs_the_stages_and_changes_the_metrics_that_are_shown(block, reader):
+    """In a clone with the smoke profile, whose model is made anew; numbers may differ in their last digits elsewhere."""
     experiment, difference = commands(block)
-    stages = [line for line in run(experiment[0]).splitlines() if line.startswith(("Stage", "Running stage"))]
+    stages = [line for line in reader(experiment[0]).splitlines() if line.startswith(("Stage", "Running stage"))]
     assert sorted(stages) == sorted(experiment[1].splitlines())  # DVC takes what is independent in any order
     shown, found = (
         {tuple(line.split()[:2]): [float(number) for number in line.split()[2:4]] for line in text.splitlines()[1:]}
-        for text in (difference[1], run(difference[0]))
+        for text in (difference[1], reader(difference[0]))
     )
     assert {row: pair for row, pair in found.items() if row[1] == "parameters"} == {
         row: pair for row, pair in shown.items() if row[1] == "parameters"
@@ -97,6 +107,32 @@ def test_an_experiment_runs_the_stages_and_changes_the_metrics_that_are_shown(bl
     for row in shown:
         if row[1] in COMPARED:
             assert found[row] == pytest.approx(shown[row], rel=1e-3), row
+    ((back, printed),) = re.findall(r"`(git checkout [^`]*)` goes back: `([^`]*)`", README)
+    assert printed in reader(f"{back} evaluate").splitlines()
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_train_as_one_does(reader):
+    (launch,) = re.findall(r"`(LAUNCH=[^`]*)`", README)
+    loss = "git checkout -q . && dvc checkout -q && {} && cat metrics/train.json"
+    alone, together = (
+        json.loads(reader(loss.format(command)))["valid_nats_per_token"] for command in ("true", f"{launch} -sf train >&2")
+    )
+    assert together == pytest.approx(alone, rel=1e-3)
+
+
+@pytest.mark.timeout(600)
+def test_a_text_that_was_edited_behind_its_path_is_noticed_when_the_download_is_forced(reader):
+    (forced,) = re.findall(r"`(dvc repro -f [^`]*)`", README)
+    line = "Once there was a kettle that sang.\n<|endoftext|>\n"
+    reader(
+        f"for n in $(seq 20); do printf '{line}'; done > text.txt && sed -i 's|source: pocket|source: text.txt|' params.yaml"
+    )
+    reader(forced)
+    reader("sed -i s/kettle/teapot/ text.txt")
+    assert "didn't change" in reader("dvc repro download")
+    reader(forced)
+    assert "teapot" in reader("cat data/corpus/train.txt")
 
 
 @pytest.mark.parametrize("target", re.findall(r"\bmake ([a-z]+)", SHELL + "\n".join(re.findall(r"`([^`\n]*)`", README))))
