@@ -38,7 +38,7 @@ macbook: .venv/installed
 	$(BIN)/dvc repro
 
 lock: .venv/installed  # after a change of pyproject.toml; a local build's tag, as of torch, is no part of a version
-	$(BIN)/python -m pip install --quiet --upgrade --editable '.[dev,demo,serve]'
+	$(BIN)/python -m pip install --quiet --upgrade --editable '.[dev,demo,fast,serve]'
 	$(BIN)/python -m pip freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+[a-z0-9.]*$$//' > requirements.lock
 
 # The lock holds every package, direct and transitive; the project itself is installed in place.

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 import personacore
 from personacore.app import cli, loopback, verbs
+from personacore.core import Core
 from personacore.export.slim import export_slim
 from personacore.memory.facts import Fact
 from personacore.memory.memory import Memory
@@ -67,6 +68,14 @@ def test_every_option_reaches_the_model(model, capsys):
     flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     assert cli.main(["complete", "a", "--model", str(model), *flags]) == 0
     assert capsys.readouterr().out == f"a{personacore.load(model).complete('a', **options)}\n"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_compiled_steps_write_when_they_are_asked_for(model, precision, capsys, monkeypatch):
+    made = []
+    monkeypatch.setattr(Core, "compiled", lambda core, int8: made.append(int8) or core)
+    assert cli.main(["complete", "a", "--model", str(model), "--compiled", precision]) == 0
+    assert made == [precision == "int8"] and capsys.readouterr().out.startswith("a")
 
 
 def test_without_a_prompt_the_model_begins(model, capsys):

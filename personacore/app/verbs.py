@@ -22,7 +22,10 @@ if TYPE_CHECKING:  # torch takes a second to import, which --help should not
 
 def complete(arguments: argparse.Namespace) -> None:
     """Continue a text, printing it as it is written."""
-    pieces = _load(arguments).stream(
+    core = _load(arguments)
+    if arguments.compiled:
+        core = core.compiled(int8=arguments.compiled == "int8")
+    pieces = core.stream(
         arguments.prompt,
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,

@@ -15,6 +15,7 @@ from personacore.app.demo.page import CSS, THEME, build_page
 from personacore.app.loopback import HOST, check_port, keep_to_this_machine, run
 from personacore.app.people import People
 from personacore.core import Core
+from personacore.errors import UserError
 
 # Gradio's page names a script and fonts of other hosts; under this policy a browser does not ask for them.
 POLICY = (
@@ -35,9 +36,17 @@ def build_server(core: Core, memory: Path) -> FastAPI:
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
-    page = build_page(Actions(People(core, memory), core))
+    page = build_page(Actions(People(core, memory), _fastest(core)))
     options = {"theme": THEME, "css": CSS, "ssr_mode": False, "footer_links": [], "run_history": False, "max_file_size": 1}
     return gr.mount_gradio_app(app, page, path="/", server_name=HOST, **options)
+
+
+def _fastest(core: Core) -> Core:
+    """For stories: by compiled steps where there is what compiles them."""
+    try:
+        return core.compiled()
+    except UserError:
+        return core
 
 
 def serve(core: Core, memory: Path, port: int, as_json: bool = False) -> None:

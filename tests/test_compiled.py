@@ -1,0 +1,105 @@
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from personacore.core import Core
+from personacore.errors import UserError
+from personacore.generation.compiled import CompiledGPT, Linear, _gelu, _multiply, _rounded
+from personacore.generation.generate import generate
+from personacore.generation.sampling import Sampling
+from personacore.model.gpt import GPT, KeyValueCache
+from personacore.tokenizer.bpe import Tokenizer
+from tests.toys import TOY, randomized
+
+GREEDY, WARM = Sampling(0.0), Sampling(0.8, top_p=0.95)
+SHAPES = {
+    "tied": TOY,
+    "untied": dataclasses.replace(TOY, tie_weights=False),
+    "no position": dataclasses.replace(TOY, position="none"),
+    "one block of one head": dataclasses.replace(TOY, n_layer=1, n_head=1),
+}
+
+
+def toy(shape: str = "tied") -> GPT:
+    return randomized(GPT(SHAPES[shape])).eval().requires_grad_(False)
+
+
+def logits(model: GPT | CompiledGPT, tokens: list[int], first: int) -> torch.Tensor:
+    """Behind each place from `first` on, read one by one after those before."""
+    cache = KeyValueCache(model.config, 1, model.wte.weight)
+    parts = [tokens[:first], *([token] for token in tokens[first:])]
+    with torch.no_grad():
+        return torch.cat([model.lm_head(model.hidden(torch.tensor([part]), cache)[:, -1]) for part in parts])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("first", [1, 5])
+def test_a_compiled_step_computes_what_the_plain_one_does(shape, first):
+    model, tokens = toy(shape), [7, 3, 30, 0, 12, 12, 5, 21, 9, 1, 2, 28]
+    torch.testing.assert_close(logits(CompiledGPT(model), tokens, first), logits(model, tokens, first), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "warm"])
+def test_it_writes_the_same_text_beyond_a_block_too(shape, sampling):
+    model, prompt = toy(shape), torch.tensor([[4, 8, 15]])
+    options = {"max_new_tokens": 40, "sampling": sampling, "seed": 3}
+    plain, compiled = ([int(token) for token in generate(each, prompt, **options)] for each in (model, CompiledGPT(model)))
+    assert compiled == plain
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_int8_is_close(shape):
+    model, tokens = toy(shape), [7, 3, 30, 0, 12, 12, 5, 21, 9, 1, 2, 28]
+    exact = logits(model, tokens, 1)
+    assert (logits(CompiledGPT(model, int8=True), tokens, 1) - exact).abs().max() < 0.05 * exact.std()
+
+
+@settings(deadline=None)
+@given(
+    arrays(np.float32, (5, 24), elements=st.floats(-8, 8, width=32)),
+    arrays(np.float32, 24, elements=st.floats(-99, 99, width=32)),
+)
+def test_an_int8_product_is_off_by_no_more_than_its_rounding(weight, x):
+    linear = Linear(*_rounded(weight[None]), np.zeros((1, 5), np.float32))
+    found = np.empty(5, np.float32)
+    _multiply(linear, 0, x, found)
+    steps = np.abs(weight).max(1) / 127  # of each row; activations are rounded to 32767 steps on either side
+    bound = np.abs(x).sum() * steps / 2 + np.abs(x).max() / 32767 / 2 * 127 * 24 * steps
+    assert (np.abs(found - weight.astype(float) @ x.astype(float)) <= bound * 1.01 + 1e-4).all()
+
+
+def test_gelu_is_that_of_torch():
+    x = np.linspace(-12, 12, 2001, dtype=np.float32)
+    expected = torch.nn.functional.gelu(torch.from_numpy(x.copy()), approximate="tanh").numpy()
+    _gelu(x)
+    np.testing.assert_allclose(x, expected, atol=2e-6)
+
+
+def test_several_texts_at_once_or_none_before_are_refused():
+    model = CompiledGPT(toy())
+    with pytest.raises(ValueError, match="one row"):
+        model.hidden(torch.ones(2, 1, dtype=torch.long), KeyValueCache(TOY, 2, model.wte.weight))
+    with pytest.raises(ValueError, match="one row"):
+        model.hidden(torch.ones(1, 1, dtype=torch.long), None)
+    with pytest.raises(ValueError, match="block_size"):
+        model.hidden(torch.ones(1, 13, dtype=torch.long), KeyValueCache(TOY, 1, model.wte.weight))
+
+
+def test_a_loaded_model_writes_by_it_as_it_does_without():
+    core = Core(randomized(GPT(dataclasses.replace(TOY, vocab_size=264))).eval().requires_grad_(False), Tokenizer([]))
+    assert core.compiled().complete("Once", seed=1) == core.complete("Once", seed=1) != ""
+    assert isinstance(core.compiled(int8=True).complete("Once"), str)
+
+
+def test_without_numba_it_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "personacore.generation.compiled")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(UserError, match=r"personacore\[fast\]"):
+        Core(toy(), Tokenizer([])).compiled()
