@@ -1,9 +1,10 @@
-"""PersonaCore beside its peers, in one run on one machine: metrics/speed/bench.json, and a table on the terminal.
+"""PersonaCore beside its peers, in one run on one machine: metrics/speed/bench.json, docs/images/bench.png and a table.
 
 python -m benchmarks.bench [KEY ...]    (after `dvc repro` and `pip install '.[bench]'`; about a quarter of an hour, with
 nothing else running; `make bench` does all of it)
 
-Every figure is a ratio, more is better: the median of pairs that ran by turns, with its lowest and highest.
+A figure is a ratio, more is better: the median of pairs that ran by turns, with its lowest and highest. Alone
+`generation_int8_bits_per_byte_loss` is a share, and less is better.
 """
 
 import json
@@ -17,41 +18,59 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.speed import text, training, writing
+from benchmarks.speed.chart import draw_chart
 from personacore.files import write_json
 from personacore.layout import CHAT_EXPORT
+from personacore.training.device import choose_precision
 
-RESULTS = Path("metrics/speed/bench.json")
-REACH = {
-    "training_vs_eager_fp32": 1.25,
+RESULTS, CHART = Path("metrics/speed/bench.json"), Path("docs/images/bench.png")
+PRECISION = choose_precision("auto", training.CPU)
+REACH = {  # a ratio; of the loss, how large it may be
+    "training_vs_eager_fp32": 2.2 if PRECISION == "bf16" else 1.25,
+    "training_gemm_fraction": 0.75,
     "pocket_training_vs_eager_fp32": 1.5,
     "evaluate_tokens_vs_training": 2.5,
     "generation_fp32_vs_uncached": 15,
     "generation_fp32_vs_transformers": 3,
+    "generation_fp32_vs_onnxruntime": 1,
     "generation_fp32_vs_llamacpp_f32": 1,
-    "generation_fp32_vs_llamacpp_q8": 1,
+    "generation_int8_vs_onnxruntime_int8": 1.1,
+    "generation_int8_vs_llamacpp_q8": 1.3,
+    "generation_int8_bits_per_byte_loss": 0.002,
     "batch_generation_vs_transformers": 3,
+    "bpe_training_vs_rustbpe": 1,
     "bpe_training_vs_tokenizers": 2,
     "encode_vs_tiktoken": 3,
     "encode_vs_tokenizers": 15,
 }
-Figures = dict[str, float | int]
+PEERS = ("torch", "numba", "transformers", "onnxruntime", "llama-cpp-python", "tokenizers", "rustbpe", "tiktoken", "numpy")
+Figures = dict[str, float | int | str]
 
 
 def benchmarks() -> dict[str, Callable[[dict[str, Figures]], Figures]]:
     """What is measured for each key; an entry is given what was found before it."""
     pocket, macbook = training.pocket_config(), training.MACBOOK
+
+    def rate(found: dict[str, Figures], key: str) -> float:
+        return float(found[key]["ours_rate"])
+
     return {
-        "training_vs_eager_fp32": lambda _: training.training(macbook, 32, 2, steps=1, repeats=3),
-        "pocket_training_vs_eager_fp32": lambda _: training.training(pocket, 12, 2, steps=10, repeats=7),
-        "evaluate_tokens_vs_training": lambda found: training.evaluation(
-            pocket, float(found["pocket_training_vs_eager_fp32"]["ours_rate"])
+        "training_vs_eager_fp32": lambda _: training.training(macbook, PRECISION, 32, 32, steps=1, repeats=3),
+        "training_gemm_fraction": lambda found: training.gemm_fraction(
+            macbook, PRECISION, rate(found, "training_vs_eager_fp32"), batch_size=32
         ),
+        "pocket_training_vs_eager_fp32": lambda _: training.training(pocket, "fp32", 12, 2, steps=10, repeats=7),
+        "evaluate_tokens_vs_training": lambda found: training.evaluation(pocket, rate(found, "pocket_training_vs_eager_fp32")),
         "generation_fp32_vs_uncached": lambda _: writing.uncached(macbook, repeats=3),
         "generation_fp32_vs_transformers": lambda _: writing.transformers(macbook, 1, repeats=5),
+        "generation_fp32_vs_onnxruntime": lambda _: writing.onnxruntime(macbook, False, repeats=5),
         "generation_fp32_vs_llamacpp_f32": lambda _: writing.llamacpp(macbook, "f32", repeats=5),
-        "generation_fp32_vs_llamacpp_q8": lambda _: writing.llamacpp(macbook, "q8_0", repeats=5),
+        "generation_int8_vs_onnxruntime_int8": lambda _: writing.onnxruntime(macbook, True, repeats=5),
+        "generation_int8_vs_llamacpp_q8": lambda _: writing.llamacpp(macbook, "q8_0", repeats=5),
+        "generation_int8_bits_per_byte_loss": lambda _: writing.int8_loss(),
         "batch_generation_vs_transformers": lambda _: writing.transformers(macbook, 64, repeats=3, new_tokens=100),
-        "bpe_training_vs_tokenizers": lambda _: text.learning(20, 8192, repeats=3),
+        "bpe_training_vs_rustbpe": lambda _: text.learning(20, "rustbpe", 8192, repeats=3),
+        "bpe_training_vs_tokenizers": lambda _: text.learning(20, "tokenizers", 8192, repeats=3),
         "encode_vs_tiktoken": lambda _: text.encoding(20, "tiktoken", 1, repeats=3),
         "encode_vs_tokenizers": lambda _: text.encoding(20, "tokenizers", 1, repeats=3),
     }
@@ -74,8 +93,8 @@ def main() -> None:
     wanted = sys.argv[1:] or list(REACH)
     if unknown := set(wanted) - set(REACH):
         raise SystemExit(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(REACH)}")
-    if "evaluate_tokens_vs_training" in wanted:
-        wanted.append("pocket_training_vs_eager_fp32")
+    needs = {"evaluate_tokens_vs_training": "pocket_training_vs_eager_fp32", "training_gemm_fraction": "training_vs_eager_fp32"}
+    wanted += [needs[key] for key in wanted if key in needs]
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for key, measure in benchmarks().items():
         if key not in wanted:
@@ -83,14 +102,15 @@ def main() -> None:
         began = time.perf_counter()
         found[key] = {**measure(found), "reach": REACH[key]}
         figures = found[key]
+        spread = f"({figures['low']:.2f} to {figures['high']:.2f})" if "low" in figures else ""
         print(
-            f"{key:36} {figures['value']:8.2f}  ({figures['low']:.2f} to {figures['high']:.2f})  reach {REACH[key]:g}  "
-            f"{time.perf_counter() - began:.0f} s",
+            f"{key:36} {figures['value']:9.4g}  {spread:20} reach {REACH[key]:g}  {time.perf_counter() - began:.0f} s",
             flush=True,
         )
     found["first_token_ms"] = loading()
-    peers = {name: version(name) for name in ("torch", "transformers", "tokenizers", "tiktoken", "numpy", "llama-cpp-python")}
+    peers = {name: version(name) for name in PEERS}
     write_json(RESULTS, {**found, "machine": platform.machine(), "cores": os.cpu_count(), "peers": peers})
+    draw_chart(CHART, {key: found[key] for key in REACH if key in found})
 
 
 if __name__ == "__main__":

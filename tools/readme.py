@@ -1,6 +1,6 @@
-"""Rewrite the two tables of numbers in README.md from metrics/.
+"""Rewrite the tables of numbers in README.md from metrics/.
 
-`python -m tools.readme`, after `dvc repro` and `python -m benchmarks.typed`.
+`python -m tools.readme`, after `dvc repro`, `python -m benchmarks.typed` and `make bench`.
 """
 
 import json
@@ -13,6 +13,7 @@ from personacore.files import write_text
 
 README, METRICS = Path("README.md"), Path("metrics")
 MEASURED, STAGES = "| | |\n|---|---|\n", "| stage | makes | seconds |\n|---|---|---|\n"
+BESIDE = "| `bench.json` | what | times as fast | goal |\n|---|---|---|---|\n"
 Read = Callable[[str], Mapping[str, Any]]  # the metrics of a name
 
 
@@ -91,11 +92,41 @@ def stages(read: Read) -> Iterator[tuple[str, str, float]]:
         yield names, makes, sum(read(f"speed/{name}")["wall_seconds"] for name in timed)
 
 
+def beside(bench: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """What was compared, how many times faster it is than its peer with the lowest and highest, and what it should reach."""
+    for key, what in (
+        ("training_vs_eager_fp32", "a plain loop in fp32, 13.9M parameters"),
+        ("training_gemm_fraction", "what the machine does in matrix products alone"),
+        ("pocket_training_vs_eager_fp32", "the same loop, pocket's shapes"),
+        ("evaluate_tokens_vs_training", "the validation sweep beside training"),
+        ("generation_fp32_vs_uncached", "one text, compiled steps beside the plain model without a cache"),
+        ("generation_fp32_vs_transformers", "one text beside `transformers`"),
+        ("generation_fp32_vs_onnxruntime", "one text beside ONNX Runtime"),
+        ("generation_fp32_vs_llamacpp_f32", "one text beside llama.cpp, f32"),
+        ("generation_int8_vs_onnxruntime_int8", "one text in int8 beside ONNX Runtime's"),
+        ("generation_int8_vs_llamacpp_q8", "one text in int8 beside llama.cpp's Q8_0"),
+        ("batch_generation_vs_transformers", "64 texts at once beside `transformers`"),
+        ("bpe_training_vs_rustbpe", "learning 8,192 ids from 20 MB beside `rustbpe`"),
+        ("bpe_training_vs_tokenizers", "the same beside `tokenizers`"),
+        ("encode_vs_tiktoken", "encoding 20 MB on one thread beside `tiktoken`"),
+        ("encode_vs_tokenizers", "the same beside `tokenizers`"),
+    ):
+        found = bench[key]
+        missed = ", missed" * (found["value"] < found["reach"])
+        yield (
+            f"`{key}`",
+            what,
+            f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})",
+            f"{found['reach']:g}{missed}",
+        )
+
+
 def rewrite(text: str, read: Read) -> str:
-    """The README with both tables, and the sum of the second, as the metrics have them."""
+    """The README with its tables, and the sum of the stages' seconds, as the metrics have them."""
     timed = list(stages(read))
     text = replaced(text, MEASURED, list(measured(read)))
     text = replaced(text, STAGES, [(names, makes, f"{seconds:.0f}") for names, makes, seconds in timed])
+    text = replaced(text, BESIDE, list(beside(read("speed/bench"))))
     return re.sub(r"[\d,]+ s in all", f"{sum(seconds for *_, seconds in timed):,.0f} s in all", text)
 
 

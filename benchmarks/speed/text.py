@@ -33,19 +33,26 @@ def excerpt(folder: Path, megabytes: int) -> Path:
     return file
 
 
-def learning(megabytes: int, vocab_size: int, repeats: int) -> dict[str, float | int]:
-    """From a file to merges, over `tokenizers`, on all cores each."""
+def learning(megabytes: int, peer: str, vocab_size: int, repeats: int) -> dict[str, float | int]:
+    """From a file to merges, over `tokenizers` or `rustbpe`, on all cores each."""
     with tempfile.TemporaryDirectory() as folder:
         file = excerpt(Path(folder), megabytes)
 
-        def theirs() -> None:
-            peer = Tokenizer(models.BPE())
+        def rustbpe() -> None:
+            from rustbpe import Tokenizer as RustTokenizer
+
+            documents = iter(file.read_text(encoding="utf-8").split(END))
+            RustTokenizer().train_from_iterator(documents, vocab_size=vocab_size - 8, pattern=PATTERN)
+
+        def tokenizers() -> None:
+            learner = Tokenizer(models.BPE())
             split = pre_tokenizers.Split(Regex(PATTERN), "isolated")
-            peer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+            learner.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
             alphabet = sorted(byte_letters())
             trainer = trainers.BpeTrainer(vocab_size=vocab_size - 8, initial_alphabet=alphabet, show_progress=False)
-            peer.train_from_iterator(file.read_text(encoding="utf-8").split(END), trainer)
+            learner.train_from_iterator(file.read_text(encoding="utf-8").split(END), trainer)
 
+        theirs = {"rustbpe": rustbpe, "tokenizers": tokenizers}[peer]
         return versus(lambda: _learn(file, vocab_size), theirs, repeats, per=megabytes)
 
 

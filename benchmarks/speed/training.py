@@ -18,6 +18,7 @@ from personacore.training.loop import train
 
 MACBOOK = GPTConfig(vocab_size=8192, n_layer=6, n_head=6, n_embd=384, block_size=256)
 CPU = torch.device("cpu")
+Figures = dict[str, float | int | str]
 
 
 def pocket_config() -> GPTConfig:
@@ -26,7 +27,7 @@ def pocket_config() -> GPTConfig:
     return GPTConfig(params.tokenizer.vocab_size, **dataclasses.asdict(params.model))
 
 
-def training(config: GPTConfig, batch_size: int, micro: int, steps: int, repeats: int) -> dict[str, float | int]:
+def training(config: GPTConfig, precision: str, batch_size: int, micro: int, steps: int, repeats: int) -> Figures:
     """Tokens a second of the training loop, over those of the plain one."""
     tokenizer = load_tokenizer(TOKENIZER)
     tokens = open_tokens(TRAIN_TOKENS)
@@ -41,9 +42,34 @@ def training(config: GPTConfig, batch_size: int, micro: int, steps: int, repeats
     nothing = Loss(nats=1.0, tokens=1, bytes=1)
 
     def loop() -> float:
-        return train(ours, params, batches, lambda model: nothing, device=CPU, precision="fp32").seconds
+        return train(ours, params, batches, lambda model: nothing, device=CPU, precision=precision).seconds
 
-    return versus(loop, lambda: plain_loop(theirs, params, batches), repeats, per=steps * batch_size * config.block_size)
+    found = versus(loop, lambda: plain_loop(theirs, params, batches), repeats, per=steps * batch_size * config.block_size)
+    return {**found, "precision": precision}
+
+
+def gemm_fraction(config: GPTConfig, precision: str, rate: float, batch_size: int) -> Figures:
+    """What the matrix products of so many trained tokens a second are of what the machine does in this precision."""
+    projections = [(config.n_embd, config.n_embd)] * 4 + [
+        (config.n_embd, 4 * config.n_embd),
+        (4 * config.n_embd, config.n_embd),
+    ]
+    shapes = projections * config.n_layer + [(config.n_embd, config.vocab_size)]
+    weights = sum(rows * columns for rows, columns in shapes)
+    attention = (
+        2 * config.n_layer * config.block_size * config.n_embd
+    )  # multiplications a token, half of the square being masked
+    needed = rate * 3 * (2 * weights + attention)  # forward, and twice as much backward
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    tokens = batch_size * config.block_size
+    products = [
+        (torch.randn(tokens, rows, dtype=dtype), torch.randn(rows, columns, dtype=dtype)) for rows, columns in set(shapes)
+    ]
+    work = sum(2 * tokens * rows * columns for rows, columns in set(shapes))
+    rates = [work / seconds(lambda: [left @ right for left, right in products] and None) for _ in range(5)]
+    value, low, high = (round(needed / each, 3) for each in (float(np.median(rates)), max(rates), min(rates)))
+    gemm = round(float(np.median(rates)) / 1e9, 1)
+    return {"value": value, "low": low, "high": high, "repeats": 5, "threads": torch.get_num_threads(), "gemm_gflops": gemm}
 
 
 def plain_loop(model: GPT, params: TrainParams, batches: Batches) -> None:
@@ -58,7 +84,7 @@ def plain_loop(model: GPT, params: TrainParams, batches: Batches) -> None:
         optimizer.zero_grad()
 
 
-def evaluation(config: GPTConfig, trained_rate: float, tokens: int = 40_000) -> dict[str, float | int]:
+def evaluation(config: GPTConfig, trained_rate: float, tokens: int = 40_000) -> Figures:
     """Tokens a second of the validation sweep, over those of training."""
     tokenizer, model = load_tokenizer(TOKENIZER), GPT(config).eval()
     held_out = open_tokens(VALID_TOKENS)[:tokens]

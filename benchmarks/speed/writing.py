@@ -1,28 +1,37 @@
-"""Writing text beside the same model without a cache, and beside `transformers` and llama.cpp on the same weights."""
+"""Writing text beside the same model without a cache, and beside `transformers`, ONNX Runtime and llama.cpp on its weights.
+
+One text is written by compiled steps, many at once by the plain ones.
+"""
 
 import dataclasses
 import tempfile
 from collections.abc import Callable
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
+from benchmarks.speed.onnx_step import export_step
 from benchmarks.speed.pairs import threads, versus
+from personacore.evaluation.loss import split_documents
 from personacore.export.gguf import export_gguf
 from personacore.export.huggingface import export_huggingface
+from personacore.export.slim import load_slim
+from personacore.generation.compiled import CompiledGPT
 from personacore.generation.generate import generate
 from personacore.generation.sampling import Sampling
-from personacore.layout import TOKENIZER
-from personacore.model.gpt import GPT, GPTConfig
+from personacore.layout import SLIM, TOKENIZER, VALID_TOKENS
+from personacore.model.gpt import GPT, GPTConfig, KeyValueCache
 from personacore.tokenizer.files import load_tokenizer
+from personacore.tokenizer.tokenfile import open_tokens
 
 GREEDY = Sampling(0.0)
 NEW_TOKENS = 200
 
 
-def ours(model: GPT, streams: int, new_tokens: int = NEW_TOKENS, use_cache: bool = True) -> None:
+def ours(model: GPT | CompiledGPT, streams: int, new_tokens: int = NEW_TOKENS, use_cache: bool = True) -> None:
     """Write so many tokens in so many streams at once."""
     prompts = torch.ones(streams, 8, dtype=torch.long)
     for _ in generate(model, prompts, max_new_tokens=new_tokens, sampling=GREEDY, seed=0, use_cache=use_cache):
@@ -30,9 +39,10 @@ def ours(model: GPT, streams: int, new_tokens: int = NEW_TOKENS, use_cache: bool
 
 
 def uncached(config: GPTConfig, repeats: int) -> dict[str, float | int]:
-    """With the key/value cache, over without it."""
-    model = GPT(config).eval()
-    return versus(lambda: ours(model, 1), lambda: ours(model, 1, use_cache=False), repeats, per=NEW_TOKENS)
+    """Compiled steps with their key/value cache, over plain ones without any."""
+    model = GPT(config).eval().requires_grad_(False)
+    compiled = CompiledGPT(model)
+    return versus(lambda: ours(compiled, 1), lambda: ours(model, 1, use_cache=False), repeats, per=NEW_TOKENS)
 
 
 def peer_of(model: GPT) -> torch.nn.Module:
@@ -46,6 +56,7 @@ def peer_of(model: GPT) -> torch.nn.Module:
 def transformers(config: GPTConfig, streams: int, repeats: int, new_tokens: int = NEW_TOKENS) -> dict[str, float | int]:
     """Over `transformers` with its own cache, at the better of one and of all threads for either."""
     model = GPT(config).eval().requires_grad_(False)
+    writer = CompiledGPT(model) if streams == 1 else model
     peer, prompts = peer_of(model), torch.ones(streams, 8, dtype=torch.long)
 
     def theirs() -> None:
@@ -55,7 +66,7 @@ def transformers(config: GPTConfig, streams: int, repeats: int, new_tokens: int 
         )  # fmt: skip
 
     def pair(count: int) -> dict[str, float | int]:
-        return versus(lambda: ours(model, streams, new_tokens), theirs, repeats, per=streams * new_tokens)
+        return versus(lambda: ours(writer, streams, new_tokens), theirs, repeats, per=streams * new_tokens)
 
     return at_best(pair)
 
@@ -66,6 +77,7 @@ def llamacpp(config: GPTConfig, precision: str, repeats: int) -> dict[str, float
 
     tokenizer = load_tokenizer(TOKENIZER)
     model = GPT(dataclasses.replace(config, vocab_size=tokenizer.vocab_size)).eval().requires_grad_(False)
+    writer = CompiledGPT(model, int8=precision != "f32")
 
     def pair(count: int) -> dict[str, float | int]:
         peer = Llama(f"{folder}/{precision}.gguf", n_ctx=config.block_size, n_threads=count, verbose=False)
@@ -74,11 +86,65 @@ def llamacpp(config: GPTConfig, precision: str, repeats: int) -> dict[str, float
             for _ in islice(peer.generate([1] * 8, temp=0.0, repeat_penalty=1.0), NEW_TOKENS):
                 pass
 
-        return versus(lambda: ours(model, 1), theirs, repeats, per=NEW_TOKENS)
+        return versus(lambda: ours(writer, 1), theirs, repeats, per=NEW_TOKENS)
 
     with tempfile.TemporaryDirectory() as folder:
         export_gguf(Path(folder), model, tokenizer)
         return at_best(pair)
+
+
+def onnxruntime(config: GPTConfig, int8: bool, repeats: int) -> dict[str, float | int]:
+    """Over ONNX Runtime on the same weights, in float32 or quantized by its own tool, at its better count of threads."""
+    from onnxruntime import InferenceSession, OrtValue, SessionOptions
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = GPT(config).eval().requires_grad_(False)
+    writer = CompiledGPT(model, int8)
+    nothing = np.zeros((config.n_layer, 2, 1, config.n_head, 1, config.n_embd // config.n_head), np.float32)
+
+    def pair(count: int) -> dict[str, float | int]:
+        options = SessionOptions()
+        options.intra_op_num_threads = count
+        session = InferenceSession(file, options)
+
+        def theirs() -> None:
+            memory, token = OrtValue.ortvalue_from_numpy(nothing), np.ones((1, 1), np.int64)
+            for position in range(1, 8 + NEW_TOKENS):
+                place = OrtValue.ortvalue_from_numpy(np.array([position]))
+                given = {"token": OrtValue.ortvalue_from_numpy(token), "position": place, "past": memory}
+                logits, memory = session.run_with_ort_values(None, given)
+                token[0, 0] = logits.numpy().argmax()
+
+        return versus(lambda: ours(writer, 1), theirs, repeats, per=NEW_TOKENS)
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/step.onnx"
+        export_step(model, file)
+        if int8:
+            quantize_dynamic(file, whole := f"{folder}/step8.onnx", weight_type=QuantType.QInt8)
+            file = whole
+        return at_best(pair)
+
+
+@torch.no_grad()
+def int8_loss() -> dict[str, float | int]:
+    """By what share the exported model's bits per byte of the whole validation file grow with int8."""
+    model, tokenizer = load_slim(SLIM)
+    documents = split_documents(open_tokens(VALID_TOKENS), tokenizer.end_of_text)
+    plain, whole = (
+        sum(_nats(writer, document) for document in documents) for writer in (CompiledGPT(model), CompiledGPT(model, int8=True))
+    )
+    return {"value": whole / plain - 1, "documents": len(documents), "nats": plain, "int8_nats": whole}
+
+
+def _nats(model: CompiledGPT, document: np.ndarray) -> float:
+    """Of a document's tokens, as far as they fit into a block, read one by one."""
+    cache, tokens = KeyValueCache(model.config, 1, model.wte.weight), document[: model.config.block_size + 1].tolist()
+    nats = 0.0
+    for token, following in pairwise(tokens):
+        logits = model.lm_head(model.hidden(torch.tensor([[token]]), cache)[:, -1])
+        nats -= float(logits.log_softmax(-1)[0, following])
+    return nats
 
 
 def at_best(pair: Callable[[int], dict[str, float | int]]) -> dict[str, float | int]:
