@@ -3,8 +3,9 @@
 python -m benchmarks.bench [KEY ...]    (after `dvc repro` and `pip install '.[bench]'`; about a quarter of an hour, with
 nothing else running; `make bench` does all of it)
 
-A figure is a ratio, more is better: the median of pairs that ran by turns, with its lowest and highest. Alone
-`generation_int8_bits_per_byte_loss` is a share, and less is better.
+Most figures are ratios of pairs that ran by turns: the median, with its lowest and highest. `training_gemm_fraction` and
+`evaluate_tokens_vs_training` divide by a rate that was measured just before. More is better, but for
+`generation_int8_bits_per_byte_loss`, a share by which the loss grows.
 """
 
 import json
@@ -96,6 +97,7 @@ def main() -> None:
     needs = {"evaluate_tokens_vs_training": "pocket_training_vs_eager_fp32", "training_gemm_fraction": "training_vs_eager_fp32"}
     wanted += [needs[key] for key in wanted if key in needs]
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    found |= {"machine": platform.machine(), "cores": os.cpu_count(), "peers": {name: version(name) for name in PEERS}}
     for key, measure in benchmarks().items():
         if key not in wanted:
             continue
@@ -107,10 +109,9 @@ def main() -> None:
             f"{key:36} {figures['value']:9.4g}  {spread:20} reach {REACH[key]:g}  {time.perf_counter() - began:.0f} s",
             flush=True,
         )
-    found["first_token_ms"] = loading()
-    peers = {name: version(name) for name in PEERS}
-    write_json(RESULTS, {**found, "machine": platform.machine(), "cores": os.cpu_count(), "peers": peers})
-    draw_chart(CHART, {key: found[key] for key in REACH if key in found})
+        write_json(RESULTS, found)  # each as soon as it is there
+    write_json(RESULTS, {**found, "first_token_ms": loading()})
+    draw_chart(CHART, {key: found[key] for key in REACH if "ours_rate" in found.get(key, {})})
 
 
 if __name__ == "__main__":

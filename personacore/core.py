@@ -26,15 +26,15 @@ class Core:
     def compiled(self, int8: bool = False) -> "Core":
         """The same model, which writes by steps that numba compiles: several times faster, and with `int8` faster again.
 
-        Logits differ from the plain ones by rounding, with `int8` by that of the weights too. The very first step compiles for
-        some seconds, once on a machine. A memory acts on the plain model, and answers with it.
+        Logits differ from the plain ones by rounding, with `int8` by that of the weights too. The first step compiles for some
+        seconds and is kept on disk. A memory acts on the plain model, and answers with it.
         Raises:
-            UserError: numba is not installed.
+            UserError: numba is not installed, or not one that works here.
         """
         try:
             from personacore.generation.compiled import CompiledGPT
-        except ModuleNotFoundError as error:
-            raise UserError(f"{error.name} is missing, which compiles the step: pip install 'personacore[fast]'") from None
+        except (ImportError, RuntimeError) as error:  # numba's own, where it finds no folder to keep what it compiles
+            raise UserError(f"no step can be compiled ({error}): pip install 'personacore[fast]'") from None
         core = Core(self.model, self.tokenizer, self.folder)
         core._writer = CompiledGPT(self.model, int8)
         return core

@@ -12,7 +12,6 @@ from fastapi import FastAPI
 
 import personacore
 from personacore.app import cli, loopback, verbs
-from personacore.core import Core
 from personacore.export.slim import export_slim
 from personacore.memory.facts import Fact
 from personacore.memory.memory import Memory
@@ -71,11 +70,10 @@ def test_every_option_reaches_the_model(model, capsys):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_compiled_steps_write_when_they_are_asked_for(model, precision, capsys, monkeypatch):
-    made = []
-    monkeypatch.setattr(Core, "compiled", lambda core, int8: made.append(int8) or core)
-    assert cli.main(["complete", "a", "--model", str(model), "--compiled", precision]) == 0
-    assert made == [precision == "int8"] and capsys.readouterr().out.startswith("a")
+def test_compiled_steps_write_what_they_write_in_the_library(model, precision, capsys):
+    assert cli.main(["complete", "a", "--model", str(model), "--compiled", precision, "--seed", "3"]) == 0
+    written = personacore.load(model).compiled(int8=precision == "int8").complete("a", seed=3)
+    assert capsys.readouterr().out == f"a{written}\n"
 
 
 def test_without_a_prompt_the_model_begins(model, capsys):

@@ -14,8 +14,9 @@ from personacore.generation.compiled import CompiledGPT, Linear, _gelu, _multipl
 from personacore.generation.generate import generate
 from personacore.generation.sampling import Sampling
 from personacore.model.gpt import GPT, KeyValueCache
+from personacore.model.lora import LoRA
 from personacore.tokenizer.bpe import Tokenizer
-from tests.toys import TOY, randomized
+from tests.toys import TOY, randomized, toy_model
 
 GREEDY, WARM = Sampling(0.0), Sampling(0.8, top_p=0.95)
 SHAPES = {
@@ -24,10 +25,6 @@ SHAPES = {
     "no position": dataclasses.replace(TOY, position="none"),
     "one block of one head": dataclasses.replace(TOY, n_layer=1, n_head=1),
 }
-
-
-def toy(shape: str = "tied") -> GPT:
-    return randomized(GPT(SHAPES[shape])).eval().requires_grad_(False)
 
 
 def logits(model: GPT | CompiledGPT, tokens: list[int], first: int) -> torch.Tensor:
@@ -41,14 +38,14 @@ def logits(model: GPT | CompiledGPT, tokens: list[int], first: int) -> torch.Ten
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("first", [1, 5])
 def test_a_compiled_step_computes_what_the_plain_one_does(shape, first):
-    model, tokens = toy(shape), [7, 3, 30, 0, 12, 12, 5, 21, 9, 1, 2, 28]
+    model, tokens = toy_model(SHAPES[shape]), [7, 3, 30, 0, 12, 12, 5, 21, 9, 1, 2, 28]
     torch.testing.assert_close(logits(CompiledGPT(model), tokens, first), logits(model, tokens, first), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "warm"])
 def test_it_writes_the_same_text_beyond_a_block_too(shape, sampling):
-    model, prompt = toy(shape), torch.tensor([[4, 8, 15]])
+    model, prompt = toy_model(SHAPES[shape]), torch.tensor([[4, 8, 15]])
     options = {"max_new_tokens": 40, "sampling": sampling, "seed": 3}
     plain, compiled = ([int(token) for token in generate(each, prompt, **options)] for each in (model, CompiledGPT(model)))
     assert compiled == plain
@@ -56,7 +53,7 @@ def test_it_writes_the_same_text_beyond_a_block_too(shape, sampling):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_int8_is_close(shape):
-    model, tokens = toy(shape), [7, 3, 30, 0, 12, 12, 5, 21, 9, 1, 2, 28]
+    model, tokens = toy_model(SHAPES[shape]), [7, 3, 30, 0, 12, 12, 5, 21, 9, 1, 2, 28]
     exact = logits(model, tokens, 1)
     assert (logits(CompiledGPT(model, int8=True), tokens, 1) - exact).abs().max() < 0.05 * exact.std()
 
@@ -83,7 +80,7 @@ def test_gelu_is_that_of_torch():
 
 
 def test_several_texts_at_once_or_none_before_are_refused():
-    model = CompiledGPT(toy())
+    model = CompiledGPT(toy_model())
     with pytest.raises(ValueError, match="one row"):
         model.hidden(torch.ones(2, 1, dtype=torch.long), KeyValueCache(TOY, 2, model.wte.weight))
     with pytest.raises(ValueError, match="one row"):
@@ -92,14 +89,35 @@ def test_several_texts_at_once_or_none_before_are_refused():
         model.hidden(torch.ones(1, 13, dtype=torch.long), KeyValueCache(TOY, 1, model.wte.weight))
 
 
-def test_a_loaded_model_writes_by_it_as_it_does_without():
-    core = Core(randomized(GPT(dataclasses.replace(TOY, vocab_size=264))).eval().requires_grad_(False), Tokenizer([]))
-    assert core.compiled().complete("Once", seed=1) == core.complete("Once", seed=1) != ""
-    assert isinstance(core.compiled(int8=True).complete("Once"), str)
+def test_a_long_row_adds_up_exactly():
+    weight, x = np.full((1, 1, 4096), 127.0, np.float32), np.full(4096, 3.0, np.float32)
+    found = np.empty(1, np.float32)
+    _multiply(Linear(*_rounded(weight), np.zeros((1, 1), np.float32)), 0, x, found)
+    assert found[0] == pytest.approx(4096 * 127 * 3, rel=1e-6)
+
+
+def test_an_adapter_that_is_attached_meanwhile_does_not_act():
+    model, prompt = toy_model(), torch.tensor([[4, 8, 15]])
+    compiled, options = CompiledGPT(model), {"max_new_tokens": 20, "sampling": GREEDY, "seed": 0}
+    plain = [int(token) for token in generate(model, prompt, **options)]
+    with randomized(LoRA(TOY, 2, 4.0)).attached(model):
+        assert [int(token) for token in generate(model, prompt, **options)] != plain
+        assert [int(token) for token in generate(compiled, prompt, **options)] == plain
+
+
+def test_a_loaded_model_writes_by_it_as_it_does_without(monkeypatch):
+    steps = []
+    hidden = CompiledGPT.hidden
+    monkeypatch.setattr(CompiledGPT, "hidden", lambda model, *given: steps.append(model.int8) or hidden(model, *given))
+    core = Core(toy_model(dataclasses.replace(TOY, vocab_size=264)), Tokenizer([]))
+    text = core.complete("Once", seed=1)
+    assert steps == [] and text
+    assert core.compiled().complete("Once", seed=1) == text and set(steps) == {False}
+    assert core.compiled(int8=True).complete("Once", seed=1) and set(steps) == {False, True}
 
 
 def test_without_numba_it_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "personacore.generation.compiled")
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(UserError, match=r"personacore\[fast\]"):
-        Core(toy(), Tokenizer([])).compiled()
+        Core(toy_model(), Tokenizer([])).compiled()

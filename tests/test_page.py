@@ -143,13 +143,13 @@ def test_what_is_typed_while_an_answer_is_written_stays(tab, monkeypatch):
     assert page.input_value("#text textarea") == "My dog"
 
 
-def test_the_stop_button_ends_a_story(tab, core, monkeypatch):
-    def slowly(beginning, **_):
+def test_the_stop_button_ends_a_story(tab, monkeypatch):
+    def slowly(core, beginning, **_):
         for number in range(200):
             time.sleep(0.05)
             yield f" {number}"
 
-    monkeypatch.setattr(core, "stream", slowly)
+    monkeypatch.setattr(Core, "stream", slowly)
     page = tab()
     go_to(page, "Stories")
     page.click("#write")

@@ -50,26 +50,30 @@ def training(config: GPTConfig, precision: str, batch_size: int, micro: int, ste
 
 def gemm_fraction(config: GPTConfig, precision: str, rate: float, batch_size: int) -> Figures:
     """What the matrix products of so many trained tokens a second are of what the machine does in this precision."""
-    projections = [(config.n_embd, config.n_embd)] * 4 + [
-        (config.n_embd, 4 * config.n_embd),
-        (4 * config.n_embd, config.n_embd),
-    ]
-    shapes = projections * config.n_layer + [(config.n_embd, config.vocab_size)]
-    weights = sum(rows * columns for rows, columns in shapes)
-    attention = (
-        2 * config.n_layer * config.block_size * config.n_embd
-    )  # multiplications a token, half of the square being masked
+    width, dtype = config.n_embd, torch.bfloat16 if precision == "bf16" else torch.float32
+    layers = config.n_layer
+    uses = {(width, width): 4 * layers, (width, 4 * width): layers, (4 * width, width): layers, (width, config.vocab_size): 1}
+    weights = sum(rows * columns * count for (rows, columns), count in uses.items())
+    attention = 2 * layers * config.block_size * width  # additions and multiplications a token, half of the square being masked
     needed = rate * 3 * (2 * weights + attention)  # forward, and twice as much backward
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     tokens = batch_size * config.block_size
-    products = [
-        (torch.randn(tokens, rows, dtype=dtype), torch.randn(rows, columns, dtype=dtype)) for rows, columns in set(shapes)
-    ]
-    work = sum(2 * tokens * rows * columns for rows, columns in set(shapes))
-    rates = [work / seconds(lambda: [left @ right for left, right in products] and None) for _ in range(5)]
+
+    def products() -> float:
+        """The rate of a forward pass's products alone."""
+        spent = 0.0
+        for (rows, columns), count in uses.items():
+            left, right = torch.randn(tokens, rows, dtype=dtype), torch.randn(rows, columns, dtype=dtype)
+            spent += count * min(seconds(lambda left=left, right=right: _multiplied(left, right)) for _ in range(3))
+        return 2 * tokens * weights / spent
+
+    rates = [products() for _ in range(5)]
     value, low, high = (round(needed / each, 3) for each in (float(np.median(rates)), max(rates), min(rates)))
     gemm = round(float(np.median(rates)) / 1e9, 1)
     return {"value": value, "low": low, "high": high, "repeats": 5, "threads": torch.get_num_threads(), "gemm_gflops": gemm}
+
+
+def _multiplied(left: torch.Tensor, right: torch.Tensor) -> None:
+    left @ right
 
 
 def plain_loop(model: GPT, params: TrainParams, batches: Batches) -> None:

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.speed.onnx_step import export_step
-from benchmarks.speed.pairs import threads, versus
+from benchmarks.speed.pairs import Timed, seconds, threads, versus
 from personacore.evaluation.loss import split_documents
 from personacore.export.gguf import export_gguf
 from personacore.export.huggingface import export_huggingface
@@ -54,7 +54,7 @@ def peer_of(model: GPT) -> torch.nn.Module:
 
 
 def transformers(config: GPTConfig, streams: int, repeats: int, new_tokens: int = NEW_TOKENS) -> dict[str, float | int]:
-    """Over `transformers` with its own cache, at the better of one and of all threads for either."""
+    """Over `transformers` with its own cache, each at its better count of threads."""
     model = GPT(config).eval().requires_grad_(False)
     writer = CompiledGPT(model) if streams == 1 else model
     peer, prompts = peer_of(model), torch.ones(streams, 8, dtype=torch.long)
@@ -65,10 +65,7 @@ def transformers(config: GPTConfig, streams: int, repeats: int, new_tokens: int 
             max_new_tokens=new_tokens, eos_token_id=None, pad_token_id=0,
         )  # fmt: skip
 
-    def pair(count: int) -> dict[str, float | int]:
-        return versus(lambda: ours(writer, streams, new_tokens), theirs, repeats, per=streams * new_tokens)
-
-    return at_best(pair)
+    return at_best(lambda: ours(writer, streams, new_tokens), lambda count: theirs, repeats, per=streams * new_tokens)
 
 
 def llamacpp(config: GPTConfig, precision: str, repeats: int) -> dict[str, float | int]:
@@ -79,18 +76,18 @@ def llamacpp(config: GPTConfig, precision: str, repeats: int) -> dict[str, float
     model = GPT(dataclasses.replace(config, vocab_size=tokenizer.vocab_size)).eval().requires_grad_(False)
     writer = CompiledGPT(model, int8=precision != "f32")
 
-    def pair(count: int) -> dict[str, float | int]:
+    def theirs(count: int) -> Timed:
         peer = Llama(f"{folder}/{precision}.gguf", n_ctx=config.block_size, n_threads=count, verbose=False)
 
-        def theirs() -> None:
+        def write() -> None:
             for _ in islice(peer.generate([1] * 8, temp=0.0, repeat_penalty=1.0), NEW_TOKENS):
                 pass
 
-        return versus(lambda: ours(writer, 1), theirs, repeats, per=NEW_TOKENS)
+        return write
 
     with tempfile.TemporaryDirectory() as folder:
         export_gguf(Path(folder), model, tokenizer)
-        return at_best(pair)
+        return at_best(lambda: ours(writer, 1), theirs, repeats, per=NEW_TOKENS)
 
 
 def onnxruntime(config: GPTConfig, int8: bool, repeats: int) -> dict[str, float | int]:
@@ -100,22 +97,22 @@ def onnxruntime(config: GPTConfig, int8: bool, repeats: int) -> dict[str, float 
 
     model = GPT(config).eval().requires_grad_(False)
     writer = CompiledGPT(model, int8)
-    nothing = np.zeros((config.n_layer, 2, 1, config.n_head, 1, config.n_embd // config.n_head), np.float32)
+    prompt = np.zeros((config.n_layer, 2, 1, config.n_head, 8, config.n_embd // config.n_head), np.float32)  # read already
 
-    def pair(count: int) -> dict[str, float | int]:
+    def theirs(count: int) -> Timed:
         options = SessionOptions()
         options.intra_op_num_threads = count
         session = InferenceSession(file, options)
 
-        def theirs() -> None:
-            memory, token = OrtValue.ortvalue_from_numpy(nothing), np.ones((1, 1), np.int64)
-            for position in range(1, 8 + NEW_TOKENS):
+        def write() -> None:
+            memory, token = OrtValue.ortvalue_from_numpy(prompt), np.ones((1, 1), np.int64)
+            for position in range(8, 8 + NEW_TOKENS):
                 place = OrtValue.ortvalue_from_numpy(np.array([position]))
                 given = {"token": OrtValue.ortvalue_from_numpy(token), "position": place, "past": memory}
                 logits, memory = session.run_with_ort_values(None, given)
                 token[0, 0] = logits.numpy().argmax()
 
-        return versus(lambda: ours(writer, 1), theirs, repeats, per=NEW_TOKENS)
+        return write
 
     with tempfile.TemporaryDirectory() as folder:
         file = f"{folder}/step.onnx"
@@ -123,12 +120,12 @@ def onnxruntime(config: GPTConfig, int8: bool, repeats: int) -> dict[str, float 
         if int8:
             quantize_dynamic(file, whole := f"{folder}/step8.onnx", weight_type=QuantType.QInt8)
             file = whole
-        return at_best(pair)
+        return at_best(lambda: ours(writer, 1), theirs, repeats, per=NEW_TOKENS)
 
 
 @torch.no_grad()
 def int8_loss() -> dict[str, float | int]:
-    """By what share the exported model's bits per byte of the whole validation file grow with int8."""
+    """By what share the exported model's loss of the validation file grows with int8, as far as documents fit into a block."""
     model, tokenizer = load_slim(SLIM)
     documents = split_documents(open_tokens(VALID_TOKENS), tokenizer.end_of_text)
     plain, whole = (
@@ -138,7 +135,7 @@ def int8_loss() -> dict[str, float | int]:
 
 
 def _nats(model: CompiledGPT, document: np.ndarray) -> float:
-    """Of a document's tokens, as far as they fit into a block, read one by one."""
+    """Of the tokens of a document that fit into a block, read one by one."""
     cache, tokens = KeyValueCache(model.config, 1, model.wte.weight), document[: model.config.block_size + 1].tolist()
     nats = 0.0
     for token, following in pairwise(tokens):
@@ -147,11 +144,21 @@ def _nats(model: CompiledGPT, document: np.ndarray) -> float:
     return nats
 
 
-def at_best(pair: Callable[[int], dict[str, float | int]]) -> dict[str, float | int]:
-    """A pair on one and on all threads: the better of either side over the better of the other."""
-    found = []
-    for count in (1, torch.get_num_threads()):
-        with threads(count):
-            found.append(pair(count))
-    best, other = (max(found, key=lambda each: each[rate])[rate] for rate in ("ours_rate", "theirs_rate"))
-    return {**max(found, key=lambda each: each["ours_rate"]), "value": round(best / other, 3), "theirs_rate": other}
+def at_best(ours: Timed, theirs: Callable[[int], Timed], repeats: int, per: float) -> dict[str, float | int]:
+    """`versus`, each in the better of one and of all threads; `theirs` makes what is timed for a count of threads."""
+    counts = (1, torch.get_num_threads())
+
+    def within(count: int, work: Timed) -> Timed:
+        def timed() -> float:
+            with threads(count):
+                return seconds(work)
+
+        return timed
+
+    def better(makes: Callable[[int], Timed]) -> tuple[int, Timed]:
+        works = {count: within(count, makes(count)) for count in counts}
+        best = min(counts, key=lambda count: min(seconds(works[count]) for _ in range(4)))
+        return best, works[best]
+
+    (own_count, own), (other_count, other) = better(lambda count: ours), better(theirs)
+    return {**versus(own, other, repeats, per), "threads": own_count, "their_threads": other_count}

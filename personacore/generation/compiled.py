@@ -2,7 +2,7 @@
 
 The plain step spends its time between some hundred small operations of PyTorch; this one reads every weight once and does
 nothing else. With int8 it reads a quarter of the bytes: each row of a matrix is rounded to whole numbers from -127 to 127 with
-a scale of its own, as are the activations to about thirteen bits, and their products are exact.
+a scale of its own, and the activations to whole numbers of up to 16 bits, whose products add up exactly.
 """
 
 import math
@@ -44,14 +44,16 @@ class Blocks(NamedTuple):
 
 
 class CompiledGPT:
-    """A model for `generate`, one text at a time, without an adapter: its weights are those of the moment it was made.
+    """A model for `generate`, one text at a time, with the weights of the moment it was made and without any adapter.
 
-    `int8` rounds the matrices. A prompt is read by the plain model, in one pass, or by compiled steps where there is int8.
+    `int8` rounds the matrices. A prompt is read by a plain copy, in one pass, or by compiled steps where there is int8.
     """
 
     def __init__(self, model: GPT, int8: bool = False) -> None:
-        self.config, self.wte, self.int8, self.training, self._plain = model.config, model.wte, int8, False, model
-        blocks = model.blocks
+        self._plain = GPT(model.config).eval().requires_grad_(False)
+        self._plain.load_state_dict(model.state_dict())
+        self.config, self.wte, self.int8, self.training = model.config, self._plain.wte, int8, False
+        blocks = self._plain.blocks
 
         def linear(*groups: list[nn.Linear]) -> Linear:
             weight = np.stack([np.concatenate([_array(layer.weight) for layer in group]) for group in groups])
@@ -69,8 +71,8 @@ class CompiledGPT:
             linear(*([block.mlp.fc_in] for block in blocks)),
             linear(*([block.mlp.fc_out] for block in blocks)),
         )
-        self._ln_f = norm([model.ln_f])[0]
-        head = _array(model.lm_head.weight)[None]
+        self._ln_f = norm([self._plain.ln_f])[0]
+        head = _array(self._plain.lm_head.weight)[None]
         unbiased = np.zeros(head.shape[:2], np.float32)
         self._head = Linear(*(_rounded(head) if int8 else (head, unbiased)), unbiased)
 
@@ -143,7 +145,7 @@ def _product_int8(weight, scale, x, out):  # noqa: ANN001, ANN202
     highest = np.float32(0)
     for column in range(len(x)):
         highest = max(highest, abs(x[column]))
-    most = min(32767, (2**31 - 1) // (127 * len(x)))  # a whole row's sum stays within 32 bits
+    most = min(32767, (2**31 - 1) // (127 * len(x)))  # so that a whole row's sum stays within 32 bits
     step = max(highest / np.float32(most), np.float32(1e-30))
     whole = np.empty(len(x), np.int16)
     for column in range(len(x)):
@@ -151,7 +153,7 @@ def _product_int8(weight, scale, x, out):  # noqa: ANN001, ANN202
     for row in range(len(weight)):
         total = np.int32(0)
         for column in range(len(x)):
-            total += np.int32(weight[row, column]) * np.int32(whole[column])
+            total = np.int32(total + np.int32(weight[row, column]) * np.int32(whole[column]))  # else numba adds in 64 bits
         out[row] = np.float32(total) * scale[row] * step
 
 

@@ -23,7 +23,7 @@ SHOWN = 10  # moments of teaching that are listed
 
 
 def _heat_map(columns: Sequence[str], rows: Sequence[Sequence[float]], strongest: float) -> str:
-    """Shares, a row for each block, as a table whose cells are the fuller the nearer they come to the strongest."""
+    """Shares, a row for each block, as a table whose cells are coloured in proportion to the strongest."""
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
     body = "".join(
         f"<tr><th>block {layer}</th>"

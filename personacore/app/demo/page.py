@@ -12,7 +12,9 @@ and ask: the answer comes from the weights, and *Proof* shows that nothing else 
 """
 PROOF = "All that the model was given to write its last answer. What you taught it is not in there."
 ACTS = "How far the memory moves what the model computes, as a share of it, behind each block and at each token of the answer."
-MOVED = "How far sleep has moved each projection's weights, as a share of them, to read the questions for what is known."
+MOVED = (
+    "How far sleep has moved each projection's weights, as a share of their size, so that it understands more ways of asking."
+)
 THEME = gr.themes.Base(
     primary_hue="teal",
     neutral_hue="slate",

@@ -36,17 +36,19 @@ def build_server(core: Core, memory: Path) -> FastAPI:
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
-    page = build_page(Actions(People(core, memory), _fastest(core)))
+    page = build_page(Actions(People(core, memory), _compiled_if_possible(core)))
     options = {"theme": THEME, "css": CSS, "ssr_mode": False, "footer_links": [], "run_history": False, "max_file_size": 1}
     return gr.mount_gradio_app(app, page, path="/", server_name=HOST, **options)
 
 
-def _fastest(core: Core) -> Core:
-    """For stories: by compiled steps where there is what compiles them."""
+def _compiled_if_possible(core: Core) -> Core:
+    """For stories: compiled steps, compiled by now, where there is what compiles them."""
     try:
-        return core.compiled()
+        compiled = core.compiled()
     except UserError:
         return core
+    compiled.complete("", max_new_tokens=2)
+    return compiled
 
 
 def serve(core: Core, memory: Path, port: int, as_json: bool = False) -> None:
