@@ -93,7 +93,7 @@ def reader_anywhere(tmp_path_factory) -> Callable[[str], str]:
 @pytest.fixture
 def reader(reader_anywhere) -> Callable[[str], str]:
     """The same, in a clone that is as it was."""
-    reader_anywhere("git checkout -q . && git clean -fdq && dvc checkout -q --force")
+    reader_anywhere("git checkout -q . && git clean -fdq; dvc checkout -q --force || true")  # later stages have no results
     return reader_anywhere
 
 
@@ -134,7 +134,7 @@ def test_a_text_that_was_edited_behind_its_path_is_noticed_when_the_download_is_
     (forced,) = re.findall(r"`(dvc repro -f [^`]*)`", README)
     line = "Once there was a kettle that sang.\n<|endoftext|>\n"
     reader(
-        f"for n in $(seq 20); do printf '{line}'; done > text.txt && sed -i 's|source: pocket|source: text.txt|' params.yaml"
+        f"for n in $(seq 100); do printf '{line}'; done > text.txt && sed -i 's|source: pocket|source: text.txt|' params.yaml"
     )
     reader(forced)
     reader("sed -i s/kettle/teapot/ text.txt")
