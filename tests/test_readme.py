@@ -132,10 +132,8 @@ def test_two_processes_train_as_one_does(reader):
 @pytest.mark.timeout(600)
 def test_a_text_that_was_edited_behind_its_path_is_noticed_when_the_download_is_forced(reader):
     (forced,) = re.findall(r"`(dvc repro -f [^`]*)`", README)
-    line = "Once there was a kettle that sang.\n<|endoftext|>\n"
-    reader(
-        f"for n in $(seq 100); do printf '{line}'; done > text.txt && sed -i 's|source: pocket|source: text.txt|' params.yaml"
-    )
+    stories = "".join(f"Once there were {number} kettles that sang.\\n<|endoftext|>\\n" for number in range(200))
+    reader(f"printf '{stories}' > text.txt && sed -i 's|source: pocket|source: text.txt|' params.yaml")
     reader(forced)
     reader("sed -i s/kettle/teapot/ text.txt")
     assert "didn't change" in reader("dvc repro download")
