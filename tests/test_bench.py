@@ -5,8 +5,10 @@ import itertools
 import pytest
 import torch
 
+from benchmarks.speed.chart import draw_chart
 from benchmarks.speed.pairs import seconds, threads, versus
 from benchmarks.speed.text import excerpt
+from benchmarks.speed.writing import at_best
 
 
 def test_a_ratio_says_how_many_times_faster_ours_is_and_each_rate_in_units_of_work():
@@ -31,6 +33,18 @@ def test_threads_are_given_back():
         assert torch.get_num_threads() == before + 1
         raise ZeroDivisionError
     assert torch.get_num_threads() == before
+
+
+def test_each_side_is_timed_in_its_own_better_count_of_threads():
+    with threads(2):
+        found = at_best(lambda: float(torch.get_num_threads()), lambda count: lambda: 6.0 / torch.get_num_threads(), 3, per=6)
+    assert (found["threads"], found["their_threads"]) == (1, 2)
+    assert (found["value"], found["ours_rate"], found["theirs_rate"]) == (3.0, 6.0, 2.0)
+
+
+def test_the_chart_is_drawn_from_any_ratios(tmp_path):
+    draw_chart(tmp_path / "chart.png", {"a_vs_b": {"value": 2.0, "low": 1.5, "high": 2.5, "reach": 3}})
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_excerpt_ends_with_the_first_document_that_makes_it_large_enough(tmp_path, monkeypatch):

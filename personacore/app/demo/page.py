@@ -100,11 +100,12 @@ def build_page(actions: Actions) -> gr.Blocks:
         proof.select(actions.proof, visit, [prompt, ids, acts, moved, file])
         opened = [visit, messages, status, who, facts]
         with gr.Tab("Memory"):
-            _memory(actions, visit, status, facts, messages, who, opened)
+            brought = _memory(actions, visit, status, facts, messages, who)
         with gr.Tab("Stories"):
             _stories(actions)
         page.load(actions.open_visit, who, opened)
-        who.input(actions.open_visit, who, opened, cancels=said)
+        for somebody_else in (who.input, brought.success):
+            somebody_else(actions.open_visit, who, opened, cancels=said)
     return page.queue(default_concurrency_limit=TOGETHER)
 
 
@@ -116,7 +117,7 @@ def _talk(
     with gr.Row():
         send = gr.Button("Send", variant="primary", elem_id="send")
         teach = gr.Button("Remember this", elem_id="remember")
-        wipe = gr.Button("Wipe the conversation", elem_id="wipe")
+        wipe = gr.Button("Wipe the conversation", elem_id="wipe", scale=2)
         stop = gr.Button("Stop", elem_id="stop")
     learn = gr.Checkbox(label="Remember as we talk", elem_id="learn")
     with gr.Accordion("The same question with and without the memory", open=False, elem_id="ways"):
@@ -140,8 +141,7 @@ def _memory(
     facts: gr.Radio,
     messages: gr.Chatbot,
     who: gr.Dropdown,
-    opened: list[gr.components.Component],
-) -> None:
+) -> Dependency:
     facts.render()
     with gr.Row(elem_classes="line"):
         gr.Markdown("In its sleep it goes over all of this, and learns to understand more ways of asking for it.")
@@ -162,8 +162,8 @@ def _memory(
     correct.click(_remembering(actions), [visit, correction, messages], [messages, correction, status, facts])
     sleep.click(_sleeping(actions), visit, [status, facts])
     save.click(actions.save_as, [visit, path])
-    bring.click(actions.bring, path, who).success(actions.open_visit, who, opened)
     eject.click(actions.eject, [visit, meant], [meant, status, facts])
+    return bring.click(actions.bring, path, who)
 
 
 def _stories(actions: Actions) -> None:
