@@ -25,7 +25,6 @@ from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import load_tokenizer
 from personacore.tokenizer.tokenfile import open_tokens
 from personacore.training.batches import Batches, Rows, row_starts
-from personacore.training.checkpoint import copy_weights
 from personacore.training.conversations import ConversationRows
 from personacore.training.device import choose_device, choose_precision
 from personacore.training.drills import DrillRows
@@ -120,8 +119,5 @@ def converse(
         log=lambda line: print(line, flush=True),
         on_row=lambda curve_rows: write_curve(curve, curve_rows),
     )
-    # The last weights, not those of the lowest loss: rows are drawn anew for each step, so that nothing is overfitted, and
-    # where the schedule ends, stories are best too.
-    weights = copy_weights(model)
-    save_model(file, base.config, weights, {"code": code_version(name), "made_from": inputs, "seed": seed})
-    return Conversed(build_model(base.config, weights, file), tokenizer, trained, folder)
+    save_model(file, base.config, trained.weights, {"code": code_version(name), "made_from": inputs, "seed": seed})
+    return Conversed(build_model(base.config, trained.weights, file), tokenizer, trained, folder)
