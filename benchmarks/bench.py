@@ -70,8 +70,8 @@ def benchmarks() -> dict[str, Callable[[dict[str, Figures]], Figures]]:
         "generation_int8_vs_llamacpp_q8": lambda _: writing.llamacpp(macbook, "q8_0", repeats=5),
         "generation_int8_bits_per_byte_loss": lambda _: writing.int8_loss(),
         "batch_generation_vs_transformers": lambda _: writing.transformers(macbook, 64, repeats=3, new_tokens=100),
-        "bpe_training_vs_rustbpe": lambda _: text.learning(20, "rustbpe", 8192, repeats=3),
-        "bpe_training_vs_tokenizers": lambda _: text.learning(20, "tokenizers", 8192, repeats=3),
+        "bpe_training_vs_rustbpe": lambda _: text.learning(20, "rustbpe", 4096, repeats=3),
+        "bpe_training_vs_tokenizers": lambda _: text.learning(20, "tokenizers", 4096, repeats=3),
         "encode_vs_tiktoken": lambda _: text.encoding(20, "tiktoken", 1, repeats=3),
         "encode_vs_tokenizers": lambda _: text.encoding(20, "tokenizers", 1, repeats=3),
     }

@@ -51,7 +51,7 @@ def measured(read: Read) -> Iterator[tuple[str, str]]:
     yield "the new value after a correction; the old one", corrected
     yield "a value that it was made to forget", gate("forget_emission")
     yield "100 facts told one a session, asked for after the last", gate("sequential_100_accuracy", False)
-    yield "hand-written questions that owe nothing to the grammar", gate("handwritten_greedy")
+    yield "questions written by hand, without a look at the grammar", gate("handwritten_greedy")
     yield "statements written by hand: all of their facts are read, and no others", gate("statements_read")
     asked = "ten facts typed, then forty hand-written questions about them and ten about others (`python -m benchmarks.typed`)"
     yield asked, f"{right('')} right; after sleep {right('rested_')}"
@@ -106,7 +106,7 @@ def beside(bench: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         ("generation_int8_vs_onnxruntime_int8", "one text in int8 beside ONNX Runtime's"),
         ("generation_int8_vs_llamacpp_q8", "one text in int8 beside llama.cpp's Q8_0"),
         ("batch_generation_vs_transformers", "64 texts at once beside `transformers`"),
-        ("bpe_training_vs_rustbpe", "learning 8,192 ids from 20 MB beside `rustbpe`"),
+        ("bpe_training_vs_rustbpe", "learning 4,096 ids from 20 MB beside `rustbpe`"),
         ("bpe_training_vs_tokenizers", "the same beside `tokenizers`"),
         ("encode_vs_tiktoken", "encoding 20 MB on one thread beside `tiktoken`"),
         ("encode_vs_tokenizers", "the same beside `tokenizers`"),

@@ -22,6 +22,6 @@ def draw_chart(path: Path, ratios: Mapping[str, Mapping[str, Any]]) -> None:
         )
         axes.axvline(1, color=INK, lw=1)
         axes.set_xscale("log")
-        axes.set_xlim(0.4, 2 * max(values))
+        axes.set_xlim(min(values) / 2, 2 * max(values))
         axes.grid(axis="y", visible=False)
         axes.invert_yaxis()
