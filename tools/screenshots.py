@@ -60,6 +60,7 @@ def photograph(page: Page, scheme: str) -> None:
         if view == "Memory":
             page.click("#sleep")
             page.get_by_text("Went over 1 fact").wait_for()
+            page.get_by_text("Went over 1 fact").wait_for(state="hidden")  # it covers the top of the page
         page.wait_for_selector(shown)
         if view == "Stories":
             page.click("#write")
