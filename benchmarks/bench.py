@@ -45,7 +45,7 @@ REACH = {  # a ratio; of the loss, how large it may be
     "encode_vs_tokenizers": 15,
 }
 PEERS = ("torch", "numba", "transformers", "onnxruntime", "llama-cpp-python", "tokenizers", "rustbpe", "tiktoken", "numpy")
-Figures = dict[str, float | int | str]
+Figures = training.Figures
 
 
 def benchmarks() -> dict[str, Callable[[dict[str, Figures]], Figures]]:
