@@ -1,21 +1,29 @@
+# make demo    the page: talk with it, see what is in the prompt, look after what it remembers
+# make model   the trained models that come with the repository, where none was made here
 # make repro   everything from a fresh machine: the environment, then every stage that is stale
 # make test    the test suite          make lint   ruff          make deps   rewrite dvc.yaml's lists of modules and params
 # make bench   beside other implementations, in one run
-# make demo    the page: talk with it, see what is in the prompt, look after what it remembers
 # make macbook the 13.9M-parameter profile on TinyStories, then every stage
+# make release the models of the last `make repro` become those that come with the repository
 
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint deps lock bench demo macbook
+MODEL := data/export/chat/config.json
+
+.PHONY: demo model repro test lint deps bench macbook release lock
 .DEFAULT_GOAL := repro
 
+demo: .venv/installed $(MODEL)
+	$(BIN)/personacore demo
+
+model: .venv/installed $(MODEL)
+
 repro: .venv/installed
-	git rev-parse 2>/dev/null || $(BIN)/dvc config --local core.no_scm true  # a zip download has no history
 	$(BIN)/dvc repro
 
-test: .venv/installed
+test: .venv/installed $(MODEL)
 	$(BIN)/pytest
 
 lint: .venv/installed
@@ -30,12 +38,13 @@ bench: .venv/installed  # llama.cpp is compiled here, which takes ten minutes on
 	$(BIN)/python -m benchmarks.same_story
 	$(BIN)/python -m benchmarks.bench
 
-demo: .venv/installed
-	$(BIN)/personacore demo
-
 macbook: .venv/installed
 	$(BIN)/personacore profile macbook
 	$(BIN)/dvc repro
+
+release: .venv/installed
+	rm -rf released
+	$(BIN)/dvc push --remote released export
 
 lock: .venv/installed  # after a change of pyproject.toml; a local build's tag, as of torch, is no part of a version
 	$(BIN)/python -m pip install --quiet --upgrade --editable '.[dev,demo,fast,serve]'
@@ -47,4 +56,8 @@ lock: .venv/installed  # after a change of pyproject.toml; a local build's tag, 
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	git rev-parse 2>/dev/null || $(BIN)/dvc config --local core.no_scm true  # a zip download has no history
 	touch $@
+
+$(MODEL): | .venv/installed
+	$(BIN)/dvc pull --remote released export

@@ -1,4 +1,4 @@
-"""The exported model, where `dvc repro` has left one."""
+"""The exported model: that of the last `dvc repro`, else the one that comes with the repository, which `make test` unpacks."""
 
 from pathlib import Path
 
@@ -10,5 +10,5 @@ LARGE = 1_000_000  # bytes; the smoke profile's model learns nothing
 
 needs_a_model = pytest.mark.skipif(
     not (EXPORT / "config.json").exists() or (EXPORT / "model.safetensors").stat().st_size < LARGE,
-    reason="needs data/export/chat: run `dvc repro export` first",
+    reason="needs data/export/chat: run `make model` first",
 )

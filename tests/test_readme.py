@@ -1,4 +1,4 @@
-"""What the README says that a command prints, it prints, on the model that `dvc repro` exported here; skipped before that."""
+"""What the README says that a command prints, it prints, on the exported model."""
 
 import json
 import os
@@ -21,6 +21,7 @@ BLOCKS = [block for block in CONSOLE if "personacore " in block]
 EXPERIMENTS = [block for block in CONSOLE if block not in BLOCKS]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMPARED = ("valid_nats_per_token", "bits_per_byte", "nats_per_token", "perplexity")  # others may be equal by chance
+SURE = re.compile(r"\d+(?=% sure)")
 SHELL = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
 
 
@@ -39,7 +40,10 @@ def test_a_command_prints_what_stands_below_it(block, tmp_path):
     for command, printed in commands(block):
         line = re.sub(r"\bpersonacore ", lambda _: program, command)
         done = subprocess.run(["bash", "-c", line], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-        assert (done.returncode, done.stdout.strip()) == (0, printed.strip()), f"{command}\n{done.stderr}"
+        said, shown = done.stdout.strip(), printed.strip()
+        assert (done.returncode, SURE.sub("", said)) == (0, SURE.sub("", shown)), f"{command}\n{done.stderr}"
+        # Other processors round differently, and a fact is learned by gradient.
+        assert list(map(int, SURE.findall(said))) == pytest.approx(list(map(int, SURE.findall(shown))), abs=1)
 
 
 def test_the_readme_shows_teaching_asking_and_a_story():

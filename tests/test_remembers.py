@@ -1,4 +1,4 @@
-"""The whole promise, each step in a process of its own, on the model that `dvc repro` exported here; skipped before that."""
+"""The whole promise, each step in a process of its own, on the exported model."""
 
 import os
 import subprocess
