@@ -25,6 +25,7 @@ from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import load_tokenizer
 from personacore.tokenizer.tokenfile import open_tokens
 from personacore.training.batches import Batches, Rows, row_starts
+from personacore.training.checkpoint import copy_weights
 from personacore.training.conversations import ConversationRows
 from personacore.training.device import choose_device, choose_precision
 from personacore.training.drills import DrillRows
@@ -119,5 +120,8 @@ def converse(
         log=lambda line: print(line, flush=True),
         on_row=lambda curve_rows: write_curve(curve, curve_rows),
     )
-    save_model(file, base.config, trained.weights, {"code": code_version(name), "made_from": inputs, "seed": seed})
-    return Conversed(build_model(base.config, trained.weights, file), tokenizer, trained, folder)
+    # The last weights, not those of the lowest loss: rows are drawn anew for each step, so that nothing is overfitted, and
+    # where the schedule ends, stories are best too.
+    weights = copy_weights(model)
+    save_model(file, base.config, weights, {"code": code_version(name), "made_from": inputs, "seed": seed})
+    return Conversed(build_model(base.config, weights, file), tokenizer, trained, folder)
