@@ -24,13 +24,12 @@ from personacore.export.slim import load_teaching
 from personacore.generation.generate import generate
 from personacore.generation.prompts import encode_prompt
 from personacore.generation.sampling import Sampling
-from personacore.layout import CHAT_EXPORT, HUGGINGFACE, PEFT, VALID_TEXT, WRITING
+from personacore.layout import CHAT_EXPORT, GGUF, HUGGINGFACE, PEFT, VALID_TEXT, WRITING
 from personacore.memory.facts import plain_question
 from personacore.memory.people import draw_people
 from personacore.model.adapter import load_adapter
 from personacore.params import load_params
 from personacore.tokenizer.bpe import Tokenizer
-from stages.gguf import GGUF
 from stages.writing import PEOPLE
 
 BEGINNING = "Once upon a time"

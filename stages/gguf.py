@@ -2,11 +2,9 @@
 
 from personacore.export.gguf import export_gguf, export_gguf_adapter
 from personacore.export.slim import load_slim, load_teaching
-from personacore.layout import CHAT_EXPORT, WRITING
+from personacore.layout import CHAT_EXPORT, GGUF, WRITING
 from personacore.model.adapter import load_adapter
 from personacore.stage import Speed, run_stage
-
-GGUF = CHAT_EXPORT.with_name("gguf")
 
 
 def main(speed: Speed) -> None:

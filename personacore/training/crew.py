@@ -28,9 +28,9 @@ class Crew:
         if self.parts == 1:
             yield map
             return
-        # The first use of a parameter makes its gradient accumulator, under the parameter's lock and asking for the
-        # interpreter's; a thread that has that one may wait for the first, and neither goes on (PyTorch 2.13). A view keeps
-        # the accumulator made.
+        # A parameter's first use in a graph makes its gradient accumulator: that takes the parameter's lock, then the
+        # interpreter's. A thread that holds the interpreter's and asks for the parameter's would wait forever (PyTorch 2.13).
+        # A view made here, and held, keeps the accumulator alive, so that no thread has to make it.
         views = [parameter.view_as(parameter) for parameter in parameters]
         torch.set_num_threads(1)  # of this thread and, in the library of matrix products, of all
         try:
