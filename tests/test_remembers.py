@@ -39,21 +39,12 @@ def test_what_is_told_is_known_to_a_new_process_until_the_file_is_deleted(run, t
     assert run("ask", "Where does my sister live?") == "Your sister's town is Brindlemoor."
     assert run("ask", "What is my sister's name?") == "Your sister's name is Ottoline."
     assert "unknown to me" in run("ask", "What is my job?")
-    file.unlink()
-    assert run("ask", "Where does my sister live?") == "Your sister's town is unknown to me."
-
-
-def test_nothing_else_is_known_then_and_corrections_and_forgetting_hold(run):
-    run("teach", TOLD)
-    assert "unknown to me" in run("ask", "Where does my brother live?")
     assert sorted(run("memory", "list").splitlines()) == [
         "Your sister's name is Ottoline.",
         "Your sister's town is Brindlemoor.",
     ]
-    run("teach", "Actually, my sister lives in Wexmouth.")
-    assert run("ask", "Where does my sister live?") == "Your sister's town is Wexmouth."
-    run("forget", "my sister's town")
-    assert "unknown to me" in run("ask", "Where does my sister live?")
+    file.unlink()
+    assert run("ask", "Where does my sister live?") == "Your sister's town is unknown to me."
 
 
 def test_what_is_known_is_still_known_after_sleep_and_can_be_corrected_and_forgotten(run):
@@ -77,21 +68,21 @@ def test_what_is_no_statement_is_not_understood(run, tmp_path):
     assert not (tmp_path / "personacore" / "me.safetensors").exists()
 
 
-@pytest.mark.parametrize("seconds", [0.5, 1.5, 2.0, 2.5, 3.0])
-def test_a_teach_that_is_killed_leaves_the_old_memory_or_the_new_one_whole(run, tmp_path, seconds):
+def test_a_teach_that_is_killed_leaves_the_old_memory_or_the_new_one_whole(run, tmp_path):
     run("teach", TOLD)
     file = tmp_path / "personacore" / "me.safetensors"
-    before = file.read_bytes()
-    words = [sys.executable, "-m", "personacore.app.cli", "teach", "My brother lives in Wexmouth."]
-    process = subprocess.Popen(
-        words, cwd=ROOT, env=os.environ | {"XDG_DATA_HOME": str(tmp_path)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    time.sleep(seconds)
-    process.kill()
-    process.wait()
-    if file.read_bytes() != before:  # it was done already
-        assert run("ask", "Where does my brother live?") == "Your brother's town is Wexmouth."
-    assert run("ask", "Where does my sister live?") == "Your sister's town is Brindlemoor."
+    for seconds in (0.5, 1.5, 2.5):
+        before = file.read_bytes()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "personacore.app.cli", "teach", "My brother lives in Wexmouth."],
+            cwd=ROOT, env=os.environ | {"XDG_DATA_HOME": str(tmp_path)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+        if file.read_bytes() != before:  # it was done already
+            assert run("ask", "Where does my brother live?") == "Your brother's town is Wexmouth."
+        assert run("ask", "Where does my sister live?") == "Your sister's town is Brindlemoor."
 
 
 def test_without_the_file_the_logits_are_those_of_a_model_never_taught(tmp_path):
