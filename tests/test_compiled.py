@@ -32,7 +32,7 @@ def logits(model: GPT | CompiledGPT, tokens: list[int], first: int) -> torch.Ten
     cache = KeyValueCache(model.config, 1, model.wte.weight)
     parts = [tokens[:first], *([token] for token in tokens[first:])]
     with torch.no_grad():
-        return torch.cat([model.lm_head(model.hidden(torch.tensor([part]), cache)[:, -1]) for part in parts])
+        return torch.cat([model.next_logits(torch.tensor([part]), cache) for part in parts])
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -66,7 +66,7 @@ def test_int8_is_close(shape):
 def test_an_int8_product_is_off_by_no_more_than_its_rounding(weight, x):
     linear = Linear(*_rounded(weight[None]), np.zeros((1, 5), np.float32))
     found = np.empty(5, np.float32)
-    _multiply(linear, 0, x, found)
+    _multiply(linear, 0, x, found, 1)
     steps = np.abs(weight).max(1) / 127  # of each row; activations are rounded to 32767 steps on either side
     bound = np.abs(x).sum() * steps / 2 + np.abs(x).max() / 32767 / 2 * 127 * 24 * steps
     assert (np.abs(found - weight.astype(float) @ x.astype(float)) <= bound * 1.01 + 1e-4).all()
@@ -82,17 +82,17 @@ def test_gelu_is_that_of_torch():
 def test_several_texts_at_once_or_none_before_are_refused():
     model = CompiledGPT(toy_model())
     with pytest.raises(ValueError, match="one row"):
-        model.hidden(torch.ones(2, 1, dtype=torch.long), KeyValueCache(TOY, 2, model.wte.weight))
+        model.next_logits(torch.ones(2, 1, dtype=torch.long), KeyValueCache(TOY, 2, model.wte.weight))
     with pytest.raises(ValueError, match="one row"):
-        model.hidden(torch.ones(1, 1, dtype=torch.long), None)
+        model.next_logits(torch.ones(1, 1, dtype=torch.long), None)
     with pytest.raises(ValueError, match="block_size"):
-        model.hidden(torch.ones(1, 13, dtype=torch.long), KeyValueCache(TOY, 1, model.wte.weight))
+        model.next_logits(torch.ones(1, 13, dtype=torch.long), KeyValueCache(TOY, 1, model.wte.weight))
 
 
 def test_a_long_row_adds_up_exactly():
     weight, x = np.full((1, 1, 4096), 127.0, np.float32), np.full(4096, 3.0, np.float32)
     found = np.empty(1, np.float32)
-    _multiply(Linear(*_rounded(weight), np.zeros((1, 1), np.float32)), 0, x, found)
+    _multiply(Linear(*_rounded(weight), np.zeros((1, 1), np.float32)), 0, x, found, 1)
     assert found[0] == pytest.approx(4096 * 127 * 3, rel=1e-6)
 
 
@@ -107,8 +107,8 @@ def test_an_adapter_that_is_attached_meanwhile_does_not_act():
 
 def test_a_loaded_model_writes_by_it_as_it_does_without(monkeypatch):
     steps = []
-    hidden = CompiledGPT.hidden
-    monkeypatch.setattr(CompiledGPT, "hidden", lambda model, *given: steps.append(model.int8) or hidden(model, *given))
+    step = CompiledGPT.next_logits
+    monkeypatch.setattr(CompiledGPT, "next_logits", lambda model, *given: steps.append(model.int8) or step(model, *given))
     core = Core(toy_model(dataclasses.replace(TOY, vocab_size=264)), Tokenizer([]))
     text = core.complete("Once", seed=1)
     assert steps == [] and text

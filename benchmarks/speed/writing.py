@@ -139,7 +139,7 @@ def _nats(model: CompiledGPT, document: np.ndarray) -> float:
     cache, tokens = KeyValueCache(model.config, 1, model.wte.weight), document[: model.config.block_size + 1].tolist()
     nats = 0.0
     for token, following in pairwise(tokens):
-        logits = model.lm_head(model.hidden(torch.tensor([[token]]), cache)[:, -1])
+        logits = model.next_logits(torch.tensor([[token]]), cache)
         nats -= float(logits.log_softmax(-1)[0, following])
     return nats
 

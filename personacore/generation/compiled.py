@@ -1,16 +1,19 @@
 """One token through the model in one compiled call: what `model/gpt.py` computes, in loops that numba compiles.
 
 The plain step spends its time between some hundred small operations of PyTorch; this one reads every weight once and does
-nothing else. With int8 it reads a quarter of the bytes: each row of a matrix is rounded to whole numbers from -127 to 127 with
-a scale of its own, and the activations to whole numbers of up to 16 bits, whose products add up exactly.
+nothing else. As many threads as PyTorch has share the rows of each matrix, and the heads; no sum depends on how many they are.
+With int8 it reads a quarter of the bytes: each row of a matrix is rounded to whole numbers from -127 to 127 with a scale of
+its own, and the activations to whole numbers of up to 16 bits, whose products add up exactly.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit, types
+from numba import config, get_num_threads, njit, prange, set_num_threads, types
 from numba.extending import overload
 from torch import Tensor, nn
 
@@ -43,6 +46,16 @@ class Blocks(NamedTuple):
     fc_out: Linear
 
 
+class Weights(NamedTuple):
+    """All that a step reads: embeddings of ids and of positions (0 where there are none), blocks, the last norm, the head."""
+
+    wte: np.ndarray
+    wpe: np.ndarray
+    blocks: Blocks
+    ln_f: np.ndarray
+    head: Linear
+
+
 class CompiledGPT:
     """A model for `generate`, one text at a time, with the weights of the moment it was made and without any adapter.
 
@@ -63,18 +76,23 @@ class CompiledGPT:
         def norm(layers: list[nn.LayerNorm]) -> np.ndarray:
             return np.stack([np.stack([_array(layer.weight), _array(layer.bias)]) for layer in layers])
 
-        self._blocks = Blocks(
-            norm([block.ln_1 for block in blocks]),
-            linear(*([block.attn.q_proj, block.attn.k_proj, block.attn.v_proj] for block in blocks)),
-            linear(*([block.attn.c_proj] for block in blocks)),
-            norm([block.ln_2 for block in blocks]),
-            linear(*([block.mlp.fc_in] for block in blocks)),
-            linear(*([block.mlp.fc_out] for block in blocks)),
-        )
-        self._ln_f = norm([self._plain.ln_f])[0]
         head = _array(self._plain.lm_head.weight)[None]
         unbiased = np.zeros(head.shape[:2], np.float32)
-        self._head = Linear(*(_rounded(head) if int8 else (head, unbiased)), unbiased)
+        wpe = self._plain.wpe
+        self._weights = Weights(
+            _array(self.wte.weight),
+            np.zeros((self.config.block_size, self.config.n_embd), np.float32) if wpe is None else _array(wpe.weight),
+            Blocks(
+                norm([block.ln_1 for block in blocks]),
+                linear(*([block.attn.q_proj, block.attn.k_proj, block.attn.v_proj] for block in blocks)),
+                linear(*([block.attn.c_proj] for block in blocks)),
+                norm([block.ln_2 for block in blocks]),
+                linear(*([block.mlp.fc_in] for block in blocks)),
+                linear(*([block.mlp.fc_out] for block in blocks)),
+            ),
+            norm([self._plain.ln_f])[0],
+            Linear(*(_rounded(head) if int8 else (head, unbiased)), unbiased),
+        )
 
     def eval(self) -> "CompiledGPT":
         """Nothing changes: it never trains."""
@@ -84,34 +102,47 @@ class CompiledGPT:
         """Nothing changes: it never trains."""
         return self
 
-    def hidden(self, tokens: Tensor, cache: KeyValueCache | None) -> Tensor:
-        """As `GPT.hidden`, for one row of tokens (1, T), of which the last place alone is returned (1, 1, C).
+    def next_logits(self, tokens: Tensor, cache: KeyValueCache | None) -> Tensor:
+        """As `GPT.next_logits`, for one row of tokens (1, T).
 
         Raises:
             ValueError: more rows than one, no cache, or more positions than `block_size`.
         """
         if cache is None or len(tokens) != 1:
             raise ValueError("the compiled step reads one row, with a cache")
-        if cache.length + tokens.size(1) > self.config.block_size:
-            raise ValueError(f"{cache.length + tokens.size(1)} positions are more than block_size {self.config.block_size}")
+        end = cache.length + tokens.size(1)
+        if end > self.config.block_size:
+            raise ValueError(f"{end} positions are more than block_size {self.config.block_size}")
         if tokens.size(1) > 1 and not self.int8:
-            return self._plain.hidden(tokens, cache)[:, -1:]
-        store, x = cache.store[:, :, 0].numpy(), np.empty(self.config.n_embd, np.float32)
-        for token in tokens[0].tolist():
-            embedded = self.wte.weight[token]
-            if self._plain.wpe is not None:
-                embedded = embedded + self._plain.wpe.weight[cache.length]
-            x[:] = _array(embedded)
-            _through_blocks(x, self._blocks, store, cache.length)
-            cache.length += 1
-        _norm(x, self._ln_f, x)
-        return torch.from_numpy(x)[None, None]
+            return self._plain.next_logits(tokens, cache)
+        logits = np.empty((1, self.config.vocab_size), np.float32)
+        with _threads() as threads:
+            _read(tokens.numpy(), cache.length, self._weights, cache.store.numpy(), logits, threads)
+        cache.length = end
+        return torch.from_numpy(logits)
 
-    def lm_head(self, hidden: Tensor) -> Tensor:
-        """Logits (1, V) of a hidden state (1, C)."""
-        logits = np.empty(self.config.vocab_size, np.float32)
-        _multiply(self._head, 0, hidden[0].numpy(), logits)
-        return torch.from_numpy(logits)[None]
+
+def _safe_for_threads() -> bool:
+    """Whether numba's own threads can be shared: its last resort ends the program where two texts are written at once."""
+    try:
+        from numba.np.ufunc import omppool  # noqa: F401 (where there is no OpenMP, importing it says so)
+    except ImportError:
+        return False
+    return True
+
+
+MOST_THREADS = config.NUMBA_NUM_THREADS if _safe_for_threads() else 1
+
+
+@contextmanager
+def _threads() -> Iterator[int]:
+    """How many share a product: as many as PyTorch has, where numba has them too."""
+    before, threads = get_num_threads(), min(torch.get_num_threads(), MOST_THREADS)
+    set_num_threads(threads)
+    try:
+        yield threads
+    finally:
+        set_num_threads(before)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -124,24 +155,20 @@ def _rounded(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.round(weight / scale[..., None]).astype(np.int8), scale.astype(np.float32)
 
 
-def _product(weight: np.ndarray, scale: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """out = weight @ x, for a matrix in float32, or in int8 with a scale for each row."""
+def _ready(weight: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, float]:
+    """What a matrix in float32 or int8 is multiplied by for x, and the scale of that."""
 
 
-@overload(_product, jit_options=OPTIONS)
-def _choose_product(weight, scale, x, out):  # noqa: ANN001, ANN202
-    return _product_int8 if weight.dtype == types.int8 else _product_fp32
+@overload(_ready, jit_options=OPTIONS)
+def _choose_ready(weight, x):  # noqa: ANN001, ANN202
+    return _ready_int8 if weight.dtype == types.int8 else _ready_fp32
 
 
-def _product_fp32(weight, scale, x, out):  # noqa: ANN001, ANN202
-    for row in range(len(weight)):
-        total = np.float32(0)
-        for column in range(len(x)):
-            total += weight[row, column] * x[column]
-        out[row] = total
+def _ready_fp32(weight, x):  # noqa: ANN001, ANN202
+    return x, np.float32(1)
 
 
-def _product_int8(weight, scale, x, out):  # noqa: ANN001, ANN202
+def _ready_int8(weight, x):  # noqa: ANN001, ANN202
     highest = np.float32(0)
     for column in range(len(x)):
         highest = max(highest, abs(x[column]))
@@ -150,18 +177,54 @@ def _product_int8(weight, scale, x, out):  # noqa: ANN001, ANN202
     whole = np.empty(len(x), np.int16)
     for column in range(len(x)):
         whole[column] = np.int16(np.rint(x[column] / step))
+    return whole, step
+
+
+def _product(weight: np.ndarray, scale: np.ndarray, bias: np.ndarray, x: np.ndarray, step: float, out: np.ndarray) -> None:
+    """out = weight @ x + bias, for what `_ready` gives, and the scale of each row in int8."""
+
+
+@overload(_product, jit_options=OPTIONS)
+def _choose_product(weight, scale, bias, x, step, out):  # noqa: ANN001, ANN202
+    return _product_int8 if weight.dtype == types.int8 else _product_fp32
+
+
+def _product_fp32(weight, scale, bias, x, step, out):  # noqa: ANN001, ANN202
+    for row in range(len(weight)):
+        total = np.float32(0)
+        for column in range(len(x)):
+            total += weight[row, column] * x[column]
+        out[row] = total + bias[row]
+
+
+def _product_int8(weight, scale, bias, x, step, out):  # noqa: ANN001, ANN202
     for row in range(len(weight)):
         total = np.int32(0)
         for column in range(len(x)):
-            total = np.int32(total + np.int32(weight[row, column]) * np.int32(whole[column]))  # else numba adds in 64 bits
-        out[row] = np.float32(total) * scale[row] * step
+            total = np.int32(total + np.int32(weight[row, column]) * np.int32(x[column]))  # else numba adds in 64 bits
+        out[row] = np.float32(total) * scale[row] * step + bias[row]
 
 
 @njit(**OPTIONS)
-def _multiply(linear, place, x, out):  # noqa: ANN001, ANN202
-    _product(linear.weight[place], linear.scale[place], x, out)
-    for row in range(len(out)):
-        out[row] += linear.bias[place, row]
+def _rows(weight, scale, bias, x, step, out):  # noqa: ANN001, ANN202
+    _product(weight, scale, bias, x, step, out)
+
+
+@njit(parallel=True, **OPTIONS)
+def _shared_rows(weight, scale, bias, x, step, out, threads):  # noqa: ANN001, ANN202
+    for part in prange(threads):
+        first, last = part * len(out) // threads, (part + 1) * len(out) // threads
+        _rows(weight[first:last], scale[first:last], bias[first:last], x, step, out[first:last])
+
+
+@njit(**OPTIONS)
+def _multiply(linear, place, x, out, threads):  # noqa: ANN001, ANN202
+    weight, scale, bias = linear.weight[place], linear.scale[place], linear.bias[place]
+    ready, step = _ready(weight, x)
+    if threads == 1:
+        _rows(weight, scale, bias, ready, step, out)
+    else:
+        _shared_rows(weight, scale, bias, ready, step, out, threads)
 
 
 @njit(**OPTIONS)
@@ -220,28 +283,56 @@ def _attend(query, keys, values, out):  # noqa: ANN001, ANN202
 
 
 @njit(**OPTIONS)
-def _through_blocks(x, blocks, store, position):  # noqa: ANN001, ANN202
-    """Read one token: x (C,) is changed in place, its keys and values are put into the store (n_layer, 2, nh, S, hs)."""
-    n_layer, _, n_head, _, size = store.shape
+def _heads(qkv, memory, position, first, last, out):  # noqa: ANN001, ANN202
+    """Heads from `first` on: q, k and v (3 C,) of one token, whose k and v go into the memory (2, 1, nh, S, hs)."""
+    size = memory.shape[-1]
+    width = len(out)
+    for head in range(first, last):
+        start, end = head * size, (head + 1) * size
+        memory[0, 0, head, position] = qkv[width + start : width + end]
+        memory[1, 0, head, position] = qkv[2 * width + start : 2 * width + end]
+        _attend(qkv[start:end], memory[0, 0, head, : position + 1], memory[1, 0, head, : position + 1], out[start:end])
+
+
+@njit(parallel=True, **OPTIONS)
+def _shared_heads(qkv, memory, position, out, threads):  # noqa: ANN001, ANN202
+    heads = memory.shape[2]
+    for part in prange(threads):
+        _heads(qkv, memory, position, part * heads // threads, (part + 1) * heads // threads, out)
+
+
+@njit(**OPTIONS)
+def _through_blocks(x, blocks, store, position, threads):  # noqa: ANN001, ANN202
+    """Read one token: x (C,) is changed in place, its keys and values are put into the store (n_layer, 2, 1, nh, S, hs)."""
     width = len(x)
     normed, qkv, mixed, back = np.empty_like(x), np.empty(3 * width, x.dtype), np.empty_like(x), np.empty_like(x)
     wide = np.empty(4 * width, x.dtype)
-    for layer in range(n_layer):
+    for layer in range(len(store)):
         _norm(x, blocks.ln_1[layer], normed)
-        _multiply(blocks.qkv, layer, normed, qkv)
-        for head in range(n_head):
-            start = head * size
-            for part in range(size):
-                store[layer, 0, head, position, part] = qkv[width + start + part]
-                store[layer, 1, head, position, part] = qkv[2 * width + start + part]
-            keys, values = store[layer, 0, head, : position + 1], store[layer, 1, head, : position + 1]
-            _attend(qkv[start : start + size], keys, values, mixed[start : start + size])
-        _multiply(blocks.c_proj, layer, mixed, back)
+        _multiply(blocks.qkv, layer, normed, qkv, threads)
+        if threads == 1:
+            _heads(qkv, store[layer], position, 0, store.shape[3], mixed)
+        else:
+            _shared_heads(qkv, store[layer], position, mixed, threads)
+        _multiply(blocks.c_proj, layer, mixed, back, threads)
         for place in range(width):
             x[place] += back[place]
         _norm(x, blocks.ln_2[layer], normed)
-        _multiply(blocks.fc_in, layer, normed, wide)
+        _multiply(blocks.fc_in, layer, normed, wide, threads)
         _gelu(wide)
-        _multiply(blocks.fc_out, layer, wide, back)
+        _multiply(blocks.fc_out, layer, wide, back, threads)
         for place in range(width):
             x[place] += back[place]
+
+
+@njit(**OPTIONS)
+def _read(tokens, start, weights, store, logits, threads):  # noqa: ANN001, ANN202
+    """Read tokens (1, T) from a position on; the logits (1, V) behind the last are written."""
+    x = np.empty(weights.wte.shape[1], np.float32)
+    for place in range(tokens.shape[1]):
+        position = start + place
+        for part in range(len(x)):
+            x[part] = weights.wte[tokens[0, place], part] + weights.wpe[position, part]
+        _through_blocks(x, weights.blocks, store, position, threads)
+    _norm(x, weights.ln_f, x)
+    _multiply(weights.head, 0, x, logits[0], threads)

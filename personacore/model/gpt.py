@@ -195,6 +195,10 @@ class GPT(nn.Module):
             cache.length = end
         return self.ln_f(x)
 
+    def next_logits(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """Logits (B, V) of the token that follows the last, for token ids (B, T); raises as `hidden`."""
+        return self.lm_head(self.hidden(tokens, cache)[:, -1])
+
     def forward(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """Logits (B, T, V) of the token that follows each position."""
         return self.lm_head(self.hidden(tokens, cache))
