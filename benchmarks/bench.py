@@ -11,6 +11,7 @@ Most figures are ratios of pairs that ran by turns: the median, with its lowest 
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -21,10 +22,11 @@ from pathlib import Path
 from benchmarks.speed import text, training, writing
 from benchmarks.speed.chart import draw_chart
 from personacore.files import write_json
-from personacore.layout import CHAT_EXPORT
+from personacore.layout import CHAT_EXPORT, SLIM
 from personacore.training.device import choose_precision
 
 RESULTS, CHART = Path("metrics/speed/bench.json"), Path("docs/images/bench.png")
+LOADS = 5
 PRECISION = choose_precision("auto", training.CPU)
 REACH = {  # a ratio; of the loss, how large it may be
     "training_vs_eager_fp32": 2.2 if PRECISION == "bf16" else 1.25,
@@ -78,15 +80,22 @@ def benchmarks() -> dict[str, Callable[[dict[str, Figures]], Figures]]:
 
 
 def loading() -> Figures:
-    """Milliseconds from a folder to a model, and to its first token, beyond importing torch, in a process of their own."""
+    """Milliseconds from a folder to a model, and to its first token, beyond importing torch, in processes of their own."""
+    slim, chat = ([_load_and_first(folder) for _ in range(LOADS)] for folder in (SLIM, CHAT_EXPORT))
+    load, first = (statistics.median(figures) for figures in zip(*slim, strict=True))
+    chat_load = statistics.median(load for load, _ in chat)
+    return {"load_ms": load, "chat_load_ms": chat_load, "first_token_ms": first, "reach": 150, "repeats": LOADS}
+
+
+def _load_and_first(folder: Path) -> tuple[float, float]:
     program = (
         "import time, torch; began = time.perf_counter(); import personacore; "
-        f"core = personacore.load({str(CHAT_EXPORT)!r}); loaded = time.perf_counter(); "
+        f"core = personacore.load({str(folder)!r}); loaded = time.perf_counter(); "
         "next(core.stream('Once')); print(1000 * (loaded - began), 1000 * (time.perf_counter() - loaded))"
     )
-    lines = [subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True) for _ in range(3)]
-    load, first = (sorted(float(line.stdout.split()[place]) for line in lines)[1] for place in (0, 1))
-    return {"load_ms": round(load, 1), "first_token_ms": round(first, 1), "repeats": 3}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    load, first = (round(float(figure), 1) for figure in done.stdout.split())
+    return load, first
 
 
 def main() -> None:
@@ -96,7 +105,8 @@ def main() -> None:
         raise SystemExit(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(REACH)}")
     needs = {"evaluate_tokens_vs_training": "pocket_training_vs_eager_fp32", "training_gemm_fraction": "training_vs_eager_fp32"}
     wanted += [needs[key] for key in wanted if key in needs]
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    found = {key: before[key] for key in REACH if key in before}
     found |= {"machine": platform.machine(), "cores": os.cpu_count(), "peers": {name: version(name) for name in PEERS}}
     for key, measure in benchmarks().items():
         if key not in wanted:
@@ -110,7 +120,7 @@ def main() -> None:
             flush=True,
         )
         write_json(RESULTS, found)  # each as soon as it is there
-    write_json(RESULTS, {**found, "first_token_ms": loading()})
+    write_json(RESULTS, {**found, "loading": loading()})
     draw_chart(CHART, {key: found[key] for key in REACH if "ours_rate" in found.get(key, {})})
 
 

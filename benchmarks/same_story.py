@@ -20,7 +20,7 @@ from personacore.core import load
 from personacore.corpus.dialogue.values import Values
 from personacore.corpus.documents import stream_documents
 from personacore.export.gguf import PRECISIONS
-from personacore.export.slim import load_teaching
+from personacore.export.teaching import load_teaching
 from personacore.generation.generate import generate
 from personacore.generation.prompts import encode_prompt
 from personacore.generation.sampling import Sampling

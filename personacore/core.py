@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personacore.errors import UserError
-from personacore.export.slim import load_slim, load_teaching
+from personacore.export.slim import load_slim
 from personacore.generation.sampling import Sampling
 from personacore.generation.streaming import TextStream
-from personacore.memory.memory import Memory
 from personacore.model.gpt import GPT
 from personacore.tokenizer.bpe import Tokenizer
 
 if TYPE_CHECKING:
     from personacore.generation.compiled import CompiledGPT
+    from personacore.memory.memory import Memory
 
 
 class Core:
@@ -70,7 +70,7 @@ class Core:
         """The continuation of `prompt` as one string; the options are those of `stream`."""
         return "".join(self.stream(prompt, **options))
 
-    def memory(self, path: str | Path) -> Memory:
+    def memory(self, path: str | Path) -> "Memory":
         """The personal memory in a file, opened where there is one, else new.
 
         Raises:
@@ -78,6 +78,9 @@ class Core:
         """
         if self.folder is None:
             raise UserError("this model was not loaded from an exported folder, so no memory can be taught on it")
+        from personacore.export.teaching import load_teaching
+        from personacore.memory.memory import Memory  # with the grammar of its lessons: what only writes does not wait for them
+
         return Memory(self.model, self.tokenizer, Path(path), *load_teaching(self.folder))
 
 

@@ -1,7 +1,8 @@
 """The model that converses as files for llama.cpp, and the adapter of somebody made up for it."""
 
 from personacore.export.gguf import export_gguf, export_gguf_adapter
-from personacore.export.slim import load_slim, load_teaching
+from personacore.export.slim import load_slim
+from personacore.export.teaching import load_teaching
 from personacore.layout import CHAT_EXPORT, GGUF, WRITING
 from personacore.model.adapter import load_adapter
 from personacore.stage import Speed, run_stage

@@ -6,7 +6,8 @@ from pathlib import Path
 from personacore.export.card import model_card
 from personacore.export.huggingface import export_huggingface
 from personacore.export.peft import export_peft
-from personacore.export.slim import load_slim, load_teaching
+from personacore.export.slim import load_slim
+from personacore.export.teaching import load_teaching
 from personacore.files import sha256_of
 from personacore.layout import CHAT_EXPORT, HUGGINGFACE, PEFT, WRITING
 from personacore.model.adapter import load_adapter

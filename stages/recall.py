@@ -7,7 +7,8 @@ from pathlib import Path
 from personacore.corpus.dialogue.files import read_conversations
 from personacore.corpus.dialogue.values import Values
 from personacore.evaluation.loss import split_documents
-from personacore.export.slim import load_slim, load_teaching
+from personacore.export.slim import load_slim
+from personacore.export.teaching import load_teaching
 from personacore.files import sha256_of, write_json, write_text
 from personacore.layout import CHAT_EXPORT, EVALUATION, MEMORY, RECALL, VALID_TOKENS
 from personacore.memory import recall

@@ -3,7 +3,8 @@
 import dataclasses
 
 from personacore.corpus.dialogue.values import Values
-from personacore.export.slim import load_slim, load_teaching
+from personacore.export.slim import load_slim
+from personacore.export.teaching import load_teaching
 from personacore.files import write_json
 from personacore.layout import CHAT_EXPORT
 from personacore.memory.people import draw_sessions

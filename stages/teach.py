@@ -5,7 +5,8 @@ import itertools
 import time
 
 from personacore.corpus.dialogue.values import Values
-from personacore.export.slim import load_slim, load_teaching
+from personacore.export.slim import load_slim
+from personacore.export.teaching import load_teaching
 from personacore.files import write_json
 from personacore.layout import CHAT_EXPORT, MEMORY
 from personacore.memory.people import UPDATED, correct_facts, draw_people, handwritten_people

@@ -4,7 +4,8 @@ import numpy as np
 
 from personacore.corpus.dialogue.files import read_conversations
 from personacore.corpus.dialogue.values import Values
-from personacore.export.slim import load_slim, load_teaching
+from personacore.export.slim import load_slim
+from personacore.export.teaching import load_teaching
 from personacore.files import write_json
 from personacore.layout import CALIBRATION, CHAT_EXPORT, WRITING
 from personacore.memory.comparison import WRITERS, compare

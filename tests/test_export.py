@@ -1,6 +1,8 @@
 import dataclasses
+import importlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,8 @@ import torch
 
 import personacore
 from personacore.errors import UserError
-from personacore.export.slim import export_slim, load_teaching
+from personacore.export.slim import export_slim
+from personacore.export.teaching import load_teaching
 from personacore.files import sha256_of
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.tokenizer.bpe import Tokenizer
@@ -117,8 +120,16 @@ def test_a_model_that_converses_brings_what_its_memories_are_written_with(tmp_pa
         load_teaching(folder)
 
 
+def test_loading_a_model_waits_for_nothing_that_only_teaching_or_tracing_needs(slim, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "personacore"]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("yaml", "personacore.memory", "personacore.corpus", "torch._dynamo"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert importlib.import_module("personacore").load(slim).complete("a", max_new_tokens=3, seed=1)
+
+
 def test_a_missing_folder_says_what_to_do(tmp_path):
-    assert_refused(tmp_path / "nowhere", "make repro", "--model")
+    assert_refused(tmp_path / "nowhere", "make model", "--model")
 
 
 @pytest.mark.parametrize("name", sorted(FILES))

@@ -199,6 +199,23 @@ def test_draws_follow_the_softmax_over_the_temperature():
         torch.testing.assert_close(found, (logits / temperature).softmax(0), atol=0.01, rtol=0)
 
 
+def by_sorting_all(logits: torch.Tensor, top_p: float) -> torch.Tensor:
+    probabilities = logits.double().softmax(-1)
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    outside = ordered.cumsum(-1) - ordered >= top_p
+    return probabilities.masked_fill(outside.scatter(-1, order, outside), 0.0)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 200), st.floats(0, 9), st.floats(0.01, 0.999999))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_top_p_draws_what_putting_all_ids_in_order_would(seed, size, spread, top_p):
+    rows = torch.randn(4, size, generator=torch.Generator().manual_seed(seed)).mul(spread).round(decimals=1)  # with equals
+    drawn, expected = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
+    for _ in range(5):
+        slow = torch.multinomial(by_sorting_all(rows, top_p), 1, generator=expected).squeeze(-1)
+        assert torch.equal(sample(rows, Sampling(1.0, top_p=top_p), drawn), slow)
+
+
 def test_top_p_keeps_the_fewest_ids_that_reach_it():
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().repeat(2000, 1)
     for top_p, kept in ((0.01, {0}), (0.49, {0}), (0.51, {0, 1}), (0.79, {0, 1}), (0.81, {0, 1, 2}), (1.0, {0, 1, 2, 3})):

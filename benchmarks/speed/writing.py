@@ -1,6 +1,6 @@
 """Writing text beside the same model without a cache, and beside `transformers`, ONNX Runtime and llama.cpp on its weights.
 
-One text is written by compiled steps, many at once by the plain ones.
+All by compiled steps.
 """
 
 import dataclasses
@@ -56,8 +56,7 @@ def peer_of(model: GPT) -> torch.nn.Module:
 def transformers(config: GPTConfig, streams: int, repeats: int, new_tokens: int = NEW_TOKENS) -> dict[str, float | int]:
     """Over `transformers` with its own cache, each at its better count of threads."""
     model = GPT(config).eval().requires_grad_(False)
-    writer = CompiledGPT(model) if streams == 1 else model
-    peer, prompts = peer_of(model), torch.ones(streams, 8, dtype=torch.long)
+    writer, peer, prompts = CompiledGPT(model), peer_of(model), torch.ones(streams, 8, dtype=torch.long)
 
     def theirs() -> None:
         peer.generate(
@@ -139,7 +138,7 @@ def _nats(model: CompiledGPT, document: np.ndarray) -> float:
     cache, tokens = KeyValueCache(model.config, 1, model.wte.weight), document[: model.config.block_size + 1].tolist()
     nats = 0.0
     for token, following in pairwise(tokens):
-        logits = model.lm_head(model.hidden(torch.tensor([[token]]), cache)[:, -1])
+        logits = model.next_logits(torch.tensor([[token]]), cache)
         nats -= float(logits.log_softmax(-1)[0, following])
     return nats
 

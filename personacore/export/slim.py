@@ -4,21 +4,21 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from personacore.errors import UserError
 from personacore.files import sha256_of, write_json
-from personacore.layout import CHAT_EXPORT
-from personacore.memory.teaching import Teaching
 from personacore.model.files import build_model
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.model.tensors import load_tensors, save_tensors
-from personacore.params import RowsParams, SleepParams
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import load_tokenizer
-from personacore.typed import build
+
+if TYPE_CHECKING:
+    from personacore.memory.teaching import Teaching
 
 SCHEMA = 3
 WEIGHTS, TOKENIZER, CONFIG, CONVERSATIONS = "model.safetensors", "tokenizer.json", "config.json", "conversations.safetensors"
@@ -31,7 +31,7 @@ def export_slim(
     tokenizer: Path,
     dtype: str,
     provenance: Mapping[str, object],
-    teaching: Teaching | None = None,
+    teaching: "Teaching | None" = None,
 ) -> None:
     """Write the folder; `dtype` is float32 or bfloat16. The config is written last, so a folder with one is whole.
 
@@ -65,10 +65,10 @@ def load_slim(folder: Path) -> tuple[GPT, Tokenizer]:
         UserError: a file is missing, damaged, changed since the export, or of a newer schema.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder of an exported model: run `make repro`, or name one with --model")
-    description = _read_config(folder / CONFIG)
+        raise UserError(f"{folder} is no folder of an exported model: run `make model`, or name one with --model")
+    description = read_config(folder / CONFIG)
     for name in (WEIGHTS, TOKENIZER):
-        _check(folder, name, description)
+        check_file(folder, name, description)
     try:
         config = GPTConfig(**description["model"])
     except TypeError as error:
@@ -80,26 +80,7 @@ def load_slim(folder: Path) -> tuple[GPT, Tokenizer]:
     return build_model(config, weights, folder / WEIGHTS).requires_grad_(False), tokenizer
 
 
-def load_teaching(folder: Path) -> tuple[Teaching, dict[str, str]]:
-    """How memories of the model of a folder are written, and what their files name it by: base_sha256 and tokenizer_sha256.
-
-    Raises:
-        UserError: the model tells stories and does not converse, or its conversations are missing or damaged.
-    """
-    description = _read_config(folder / CONFIG)
-    if not (memory := description.get("memory")):
-        raise UserError(f"{folder} holds a model that cannot be taught: use {CHAT_EXPORT}, which `dvc repro export` makes")
-    try:
-        rows, sleep = (build(kind, memory[name], name) for name, kind in (("rows", RowsParams), ("sleep", SleepParams)))
-    except (KeyError, TypeError, UserError) as error:
-        raise UserError(f"{folder / CONFIG}: memory: {error}") from None
-    _check(folder, CONVERSATIONS, description)
-    tensors, _ = load_tensors(folder / CONVERSATIONS)
-    sha256 = description["sha256"]
-    return Teaching(rows, sleep, tensors["rows"]), {"base_sha256": sha256[WEIGHTS], "tokenizer_sha256": sha256[TOKENIZER]}
-
-
-def _check(folder: Path, name: str, description: Mapping[str, Mapping[str, object]]) -> None:
+def check_file(folder: Path, name: str, description: Mapping[str, Mapping[str, object]]) -> None:
     """Raise a UserError unless a file is the one that was exported."""
     if not (folder / name).is_file():
         raise UserError(f"{folder / name} is missing: export the model again with `dvc repro export`")
@@ -107,7 +88,12 @@ def _check(folder: Path, name: str, description: Mapping[str, Mapping[str, objec
         raise UserError(f"{folder / name} is damaged or of another export: export the model again with `dvc repro export`")
 
 
-def _read_config(path: Path) -> dict[str, dict[str, object]]:
+def read_config(path: Path) -> dict[str, dict[str, object]]:
+    """What the export says of itself.
+
+    Raises:
+        UserError: the file is missing, damaged or of another schema.
+    """
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

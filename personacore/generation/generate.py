@@ -43,23 +43,28 @@ def generate(
     try:
         window = _fit(prompts.to(device), block_size)
         unread, cache = window, KeyValueCache(model.config, len(window), model.wte.weight) if use_cache else None
+        never = torch.tensor(list(forbidden), dtype=torch.long)
         stopped = torch.zeros(len(window), dtype=torch.bool)
+        since: list[Tensor] = []  # drawn behind the window; joined to it where it is read again
         for _ in range(max_new_tokens):
-            hidden = model.hidden(unread if cache is not None else window, cache)
-            logits = model.lm_head(hidden[:, -1]).float().cpu()  # (B, V)
-            logits[:, list(forbidden)] = -torch.inf
+            logits = model.next_logits(unread, cache).float().cpu()  # (B, V)
+            if len(never):
+                logits.index_fill_(1, never, -torch.inf)
             drawn = sample(logits, sampling, generator)
             if stop is not None:
                 drawn = torch.where(stopped, stop, drawn)
                 stopped |= drawn == stop
             yield drawn
-            if stopped.all():
+            if stop is not None and stopped.all():
                 return
             unread = drawn[:, None].to(device)
-            window = torch.cat((window, unread), dim=1)
-            if window.size(1) > block_size:
-                window = unread = _fit(window, block_size)
-                cache = KeyValueCache(model.config, len(window), model.wte.weight) if use_cache else None
+            since.append(unread)
+            full = window.size(1) + len(since) > block_size
+            if full or cache is None:
+                window, since = _fit(torch.cat((window, *since), dim=1), block_size), []
+                unread = window
+            if full and cache is not None:
+                cache = KeyValueCache(model.config, len(window), model.wte.weight)
     finally:
         model.train(was_training)
 

@@ -36,7 +36,22 @@ def sample(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Te
         logits = logits.masked_fill(logits < smallest, -torch.inf)
     probabilities = logits.softmax(dim=-1)
     if sampling.top_p < 1:
-        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-        outside = ordered.cumsum(dim=-1) - ordered >= sampling.top_p  # the likeliest id always stays
-        probabilities = probabilities.masked_fill(outside.scatter(-1, order, outside), 0.0)
+        probabilities = _nucleus(probabilities, sampling.top_p)
     return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
+
+
+def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """The likeliest ids of each row (B, V) that reach `top_p` together, one at least, and 0 for all others.
+
+    An id of less than (1 - top_p) / V is never among them, since it and all less likely ones are too little together to reach
+    from `top_p` to 1. The few others are all that is put in order.
+    """
+    likely = probabilities >= (1 - top_p) / (2 * probabilities.size(-1))  # by half, for what sums are rounded by
+    rows, ids = likely.nonzero(as_tuple=True)
+    places = likely.cumsum(dim=-1)[rows, ids] - 1
+    few = probabilities.new_zeros(len(probabilities), int(places.max()) + 1)
+    few[rows, places] = probabilities[rows, ids]
+    ordered, order = few.sort(dim=-1, descending=True, stable=True)
+    outside = ordered.cumsum(dim=-1) - ordered >= top_p  # the likeliest id always stays
+    few = few.masked_fill(outside.scatter(-1, order, outside), 0.0)
+    return torch.zeros_like(probabilities).index_put((rows, ids), few[rows, places])

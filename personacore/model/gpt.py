@@ -125,21 +125,27 @@ class Block(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
 
+def _embedding(count: int, width: int) -> nn.Embedding:
+    """One whose values are still to be set."""
+    return nn.Embedding.from_pretrained(torch.empty(count, width), freeze=False)
+
+
 class GPT(nn.Module):
     """A decoder-only transformer language model."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.block_size, config.n_embd) if config.position == "learned" else None
+        self.wte = _embedding(config.vocab_size, config.n_embd)
+        self.wpe = _embedding(config.block_size, config.n_embd) if config.position == "learned" else None
         self.drop = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd)
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         if config.tie_weights:
             self.lm_head.weight = self.wte.weight
-        self.reset_parameters()
+        if not self.wte.weight.is_meta:  # where there are no values, and `normal_` would take a second to load what traces it
+            self.reset_parameters()
 
     def reset_parameters(self, seed: int | None = None, embedding_std: float = 0.02) -> None:
         """GPT-2's initialisation, from a generator of its own when `seed` is given.
@@ -188,6 +194,10 @@ class GPT(nn.Module):
         if cache is not None:
             cache.length = end
         return self.ln_f(x)
+
+    def next_logits(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """Logits (B, V) of the token that follows the last, for token ids (B, T); raises as `hidden`."""
+        return self.lm_head(self.hidden(tokens, cache)[:, -1])
 
     def forward(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """Logits (B, T, V) of the token that follows each position."""
