@@ -101,3 +101,17 @@ def test_muon_decays_weights_apart_from_the_gradient():
     parameter.grad = torch.zeros(4, 4)
     Muon([parameter], lr=0.1, momentum=0.95, weight_decay=0.5).step()
     torch.testing.assert_close(parameter.detach(), torch.full((4, 4), 0.95))
+
+
+@pytest.mark.parametrize("shape", [(48, 32), (32, 48)])
+def test_a_muon_step_in_bf16_stays_near_that_in_float32_and_keeps_its_state_in_float32(shape):
+    weight, gradient = torch.randn(2, *shape, generator=torch.Generator().manual_seed(2))
+    moved = []
+    for dtype in (torch.float32, torch.bfloat16):
+        parameter = nn.Parameter(weight.clone())
+        parameter.grad = gradient.clone()
+        muon = Muon([parameter], lr=0.1, momentum=0.95, weight_decay=0.0, dtype=dtype)
+        muon.step()
+        moved.append(parameter.detach() - weight)
+        assert parameter.dtype == muon.state[parameter]["momentum"].dtype == torch.float32
+    assert (moved[1] - moved[0]).norm() < 0.05 * moved[0].norm()

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from personacore.model.products import Linear
+
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "c_proj", "fc_in", "fc_out")
 RESIDUAL_WRITERS = ("c_proj", "fc_out")
 
@@ -78,10 +80,10 @@ class Attention(nn.Module):
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
         self.layer, self.n_head, self.dropout = layer, config.n_head, config.dropout
-        self.q_proj = nn.Linear(config.n_embd, config.n_embd)
-        self.k_proj = nn.Linear(config.n_embd, config.n_embd)
-        self.v_proj = nn.Linear(config.n_embd, config.n_embd)
-        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.q_proj = Linear(config.n_embd, config.n_embd)
+        self.k_proj = Linear(config.n_embd, config.n_embd)
+        self.v_proj = Linear(config.n_embd, config.n_embd)
+        self.c_proj = Linear(config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.dropout)
         self.attend = attend_fused
 
@@ -101,8 +103,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.fc_in = nn.Linear(config.n_embd, 4 * config.n_embd)
-        self.fc_out = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.fc_in = Linear(config.n_embd, 4 * config.n_embd)
+        self.fc_out = Linear(4 * config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:

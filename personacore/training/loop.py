@@ -73,7 +73,7 @@ def train(
         UserError: the loss is no longer finite, the disk is full, or the state file is damaged or another run's.
     """
     model.to(device).train()
-    optimizers = build_optimizers(model, params)
+    optimizers = build_optimizers(model, params, precision)
     best = copy_weights(model)
     progress = Progress()
     if state_file is not None and state_file.exists():

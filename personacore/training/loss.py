@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-CHUNK = 1024  # tokens; at 4096 to 8192 ids a chunk of logits stays in a CPU's last-level cache
+from personacore.model.products import product
+
+CHUNK = 256  # tokens; at 4096 to 8192 ids a chunk of logits and its gradient stay in a CPU's last-level cache
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -16,21 +18,22 @@ class _LinearCrossEntropy(torch.autograd.Function):
         matrix = weight.to(hidden.dtype)
         for start in range(0, len(hidden), CHUNK):
             rows, wanted = hidden[start : start + CHUNK], targets[start : start + CHUNK, None]
-            logits = (rows @ matrix.T).float()  # (chunk, V)
-            normalizer = logits.logsumexp(dim=-1, keepdim=True)
-            loss += (normalizer - logits.gather(1, wanted)).sum()
+            scores = product(rows, matrix).log_softmax(dim=-1, dtype=torch.float32)  # (chunk, V)
+            correct = scores.gather(1, wanted)
+            loss -= correct.sum()
             # The gradient of the loss by the logits is softmax - onehot; taking it here saves a second pass.
-            gradient = logits.sub_(normalizer).exp_().scatter_add_(1, wanted, -torch.ones_like(normalizer)).mul_(scale)
-            gradient = gradient.to(hidden.dtype)
-            hidden_grad[start : start + CHUNK] = gradient @ matrix
-            weight_grad += gradient.T @ rows
+            gradient = scores.exp_().scatter_add_(1, wanted, -torch.ones_like(correct)).to(hidden.dtype)
+            hidden_grad[start : start + CHUNK] = product(gradient, matrix.T)
+            weight_grad += product(gradient.T, rows.T)
+        ctx.scale = scale
         ctx.save_for_backward(hidden_grad, weight_grad.to(weight.dtype))
         return loss * scale
 
     @staticmethod
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None]:  # noqa: ANN001
         hidden_grad, weight_grad = ctx.saved_tensors
-        return hidden_grad * grad_output, weight_grad * grad_output, None, None
+        factor = ctx.scale * grad_output
+        return hidden_grad * factor, weight_grad * factor, None, None
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, scale: float) -> Tensor:

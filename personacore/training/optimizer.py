@@ -11,11 +11,20 @@ from personacore.params import TrainParams
 class Muon(torch.optim.Optimizer):
     """Momentum made orthogonal: every singular value of a matrix's update becomes about 1 (Jordan et al., 2024).
 
-    Updates are scaled by √max(1, rows / columns), so that one learning rate serves every shape.
+    Updates are scaled by √max(1, rows / columns), so that one learning rate serves every shape. They are made orthogonal in
+    `dtype`, for which bfloat16 is exact enough; momentum and parameters stay as they are.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self) -> None:
@@ -31,7 +40,8 @@ class Muon(torch.optim.Optimizer):
                     updates.append(parameter.grad.lerp(momentum, group["momentum"]))
                 rows, columns = parameters[0].shape
                 step_size = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for parameter, update in zip(parameters, orthogonalize(torch.stack(updates)), strict=True):
+                orthogonal = orthogonalize(torch.stack(updates).to(self.dtype))
+                for parameter, update in zip(parameters, orthogonal, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-step_size)
 
 
@@ -58,7 +68,7 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     return wide if matrices.size(-2) <= matrices.size(-1) else wide.mT
 
 
-def build_optimizers(model: nn.Module, train: TrainParams) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, train: TrainParams, precision: str = "fp32") -> list[torch.optim.Optimizer]:
     """The optimizers of a run, which between them hold every parameter once.
 
     Matrices and the token embedding decay; biases, norms and position vectors do not. With `optimizer: muon` the
@@ -77,7 +87,8 @@ def build_optimizers(model: nn.Module, train: TrainParams) -> list[torch.optim.O
     ]
     if muon:
         inner = [named[name] for name in named if name in muon]
-        optimizers.append(Muon(inner, lr=train.muon_lr, momentum=0.95, weight_decay=train.weight_decay))
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        optimizers.append(Muon(inner, lr=train.muon_lr, momentum=0.95, weight_decay=train.weight_decay, dtype=dtype))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
