@@ -20,6 +20,7 @@ from personacore.tokenizer.bpe import Tokenizer
 
 OPTIONS = {"cache": True, "nogil": True}
 INLINE = {**OPTIONS, "forceinline": True}  # a call hands over every field of every array, which takes longer than the work
+LONG = np.uint64(1 << 63)
 LETTER, NUMBER, SPACE, OTHER = range(4)
 ENCODED_WORDS = 2**17  # so many are remembered with their ids; frequent words come early
 ENCODED_BYTES = 2**21  # of these words; no word has more ids than bytes
@@ -30,11 +31,11 @@ _SEPARATOR = np.frombuffer(SEPARATOR.encode(), np.uint8)
 class Words(NamedTuple):
     """Words as bytes, numbered from 1: an open-addressing hash table of what each has as its value.
 
-    Word n is text[ends[n - 1]:ends[n]]. A slot holds the number of a word, or 0.
+    Word n is text[ends[n - 1]:ends[n]]. A slot holds the number of a word and its mark, or 0 and 0.
     """
 
-    slots: np.ndarray  # int32 (a power of two)
-    marks: np.ndarray  # uint64 (words + 1,): hashes
+    slots: np.ndarray  # int32 (a power of two,)
+    marks: np.ndarray  # uint64 (the same,)
     ends: np.ndarray  # int64 (words + 1,)
     text: np.ndarray  # uint8 (bytes,)
     values: np.ndarray  # int64 (words + 1,)
@@ -43,8 +44,8 @@ class Words(NamedTuple):
 
 def _empty(words: int, text_bytes: int) -> Words:
     slots = np.zeros(1 << (2 * words - 1).bit_length(), np.int32)
-    marks, ends = np.zeros(words + 1, np.uint64), np.zeros(words + 1, np.int64)
-    return Words(slots, marks, ends, np.zeros(text_bytes, np.uint8), np.zeros(words + 1, np.int64), np.zeros(1, np.int64))
+    marks, text = np.zeros(len(slots), np.uint64), np.zeros(text_bytes, np.uint8)
+    return Words(slots, marks, np.zeros(words + 1, np.int64), text, np.zeros(words + 1, np.int64), np.zeros(1, np.int64))
 
 
 class WordCounter:
@@ -210,26 +211,33 @@ def _document(data, separator, kinds, position):  # noqa: ANN001, ANN202
 
 @njit(**INLINE)
 def _mark(data, start, end):  # noqa: ANN001, ANN202
-    """FNV-1a, folded."""
+    """A word of up to 7 bytes itself, behind a one; of a longer one a hash (FNV-1a) with the highest bit set."""
+    if end - start < 8:
+        mark = np.uint64(1)
+        for place in range(start, end):
+            mark = mark << np.uint64(8) | np.uint64(data[place])
+        return mark
     mark = np.uint64(14695981039346656037)
     for place in range(start, end):
         mark = (mark ^ np.uint64(data[place])) * np.uint64(1099511628211)
-    return mark ^ mark >> np.uint64(32)
+    return mark | LONG
 
 
 @njit(**INLINE)
 def _slot(slots, marks, ends, text, mark, data, start, end):  # noqa: ANN001, ANN202
     """The slot that holds this word, or the free one where it belongs."""
-    slot = np.int64(mark & np.uint64(len(slots) - 1))
-    while slots[slot] != 0:
-        word = slots[slot]
-        first = ends[word - 1]
-        if marks[word] == mark and ends[word] - first == end - start:
-            place = start
-            while place < end and text[first + place - start] == data[place]:
-                place += 1
-            if place == end:
-                break
+    slot = np.int64(mark * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) & (len(slots) - 1)
+    while marks[slot] != np.uint64(0):
+        if marks[slot] == mark:
+            if mark < LONG:
+                break  # without a look at the text, for which the processor would have to wait
+            word, place = slots[slot], start
+            first = ends[word - 1]
+            if ends[word] - first == end - start:
+                while place < end and text[first + place - start] == data[place]:
+                    place += 1
+                if place == end:
+                    break
         slot = (slot + 1) & (len(slots) - 1)
     return slot
 
@@ -241,7 +249,7 @@ def _add(words, slot, mark, data, start, end):  # noqa: ANN001, ANN202
     first = words.ends[word - 1]
     if word == len(words.ends) or first + end - start > len(words.text):
         return 0
-    words.slots[slot], words.marks[word], words.ends[word], words.size[0] = word, mark, first + end - start, word
+    words.slots[slot], words.marks[slot], words.ends[word], words.size[0] = word, mark, first + end - start, word
     for place in range(start, end):
         words.text[first + place - start] = data[place]
     return word
@@ -275,7 +283,8 @@ def _count(data, separator, kinds, words, place):  # noqa: ANN001, ANN202
 def _add_counts(words, others):  # noqa: ANN001, ANN202
     slots, marks, ends, text, values, _ = words
     for other in range(1, others.size[0] + 1):
-        start, end, mark = others.ends[other - 1], others.ends[other], others.marks[other]
+        start, end = others.ends[other - 1], others.ends[other]
+        mark = _mark(others.text, start, end)
         slot = _slot(slots, marks, ends, text, mark, others.text, start, end)
         word = slots[slot]
         if word == 0:
