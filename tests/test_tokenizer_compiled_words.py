@@ -173,6 +173,7 @@ def test_files_are_counted_and_encoded_as_by_the_plain_path(tmp_path, monkeypatc
         b"One." + SEPARATOR.encode() + b"Two\xff." + SEPARATOR.encode(),
         b"One." + SEPARATOR.encode() + b"\xe6\x97" + SEPARATOR.encode(),
         b"One." + b"\xed\xa0\x80",
+        b"a" * 320 + SEPARATOR.encode() + b"One.",
         b"a" * 400 + SEPARATOR.encode() + b"One." + b"\xff",
         b"One." + SEPARATOR.encode() + b"a" * 400,
     ],
@@ -194,7 +195,7 @@ def test_what_the_plain_path_refuses_is_refused_in_its_words(tmp_path, monkeypat
     assert target.read_bytes() == b"good"
 
 
-def test_a_document_near_the_limit_is_left_to_the_plain_path(tmp_path, monkeypatch):
+def test_a_huge_document_is_left_to_the_plain_path(tmp_path, monkeypatch):
     monkeypatch.setattr("personacore.corpus.documents.MAX_DOCUMENT_BYTES", 300)
     monkeypatch.setattr("personacore.corpus.documents.CHUNK_BYTES", 100)
     monkeypatch.setattr(blocks, "MAX_DOCUMENT_BYTES", 300)

@@ -20,7 +20,7 @@ COMPILED_BYTES = 2**23  # less text than this is done before the first use of a 
 
 
 class Uncommon(Exception):
-    """The file holds what the compiled path leaves to the plain one: something wrong, or a document near the limit of size."""
+    """The file holds what the compiled path leaves to the plain one: something wrong, or a huge document."""
 
 
 def compiled_words() -> ModuleType | None:
@@ -71,7 +71,7 @@ def document_blocks(path: Path, label: str) -> Iterator[bytes]:
                 yield pending[:end]
                 bar.update(end)
                 pending = pending[end:]
-            elif len(pending) > MAX_DOCUMENT_BYTES - len(separator):
+            elif len(pending) > MAX_DOCUMENT_BYTES // 2:  # so that no document above the limit is ever whole here
                 raise Uncommon
     yield pending
 
