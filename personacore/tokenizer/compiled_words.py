@@ -19,8 +19,10 @@ from personacore.corpus.documents import SEPARATOR
 from personacore.tokenizer.bpe import Tokenizer
 
 OPTIONS = {"cache": True, "nogil": True}
-INLINE = {**OPTIONS, "forceinline": True}  # a call hands over every field of every array, which takes longer than the work
-LONG = np.uint64(1 << 63)
+# A call counts who holds each array that it is given, which takes longer than to find a word: short functions are put in place,
+# and the loops over words call none with an array that they can do without.
+INLINE = {**OPTIONS, "forceinline": True}
+FREE, LONG = np.uint64(0), np.uint64(1 << 63)
 LETTER, NUMBER, SPACE, OTHER = range(4)
 ENCODED_WORDS = 2**17  # so many are remembered with their ids; frequent words come early
 ENCODED_BYTES = 2**21  # of these words; no word has more ids than bytes
@@ -211,7 +213,7 @@ def _document(data, separator, kinds, position):  # noqa: ANN001, ANN202
 
 @njit(**INLINE)
 def _mark(data, start, end):  # noqa: ANN001, ANN202
-    """A word of up to 7 bytes itself, behind a one; of a longer one a hash (FNV-1a) with the highest bit set."""
+    """A word of up to 7 bytes itself, behind a one; a hash of a longer one (FNV-1a), with the highest bit set."""
     if end - start < 8:
         mark = np.uint64(1)
         for place in range(start, end):
@@ -224,22 +226,21 @@ def _mark(data, start, end):  # noqa: ANN001, ANN202
 
 
 @njit(**INLINE)
-def _slot(slots, marks, ends, text, mark, data, start, end):  # noqa: ANN001, ANN202
-    """The slot that holds this word, or the free one where it belongs."""
-    slot = np.int64(mark * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) & (len(slots) - 1)
-    while marks[slot] != np.uint64(0):
-        if marks[slot] == mark:
-            if mark < LONG:
-                break  # without a look at the text, for which the processor would have to wait
-            word, place = slots[slot], start
-            first = ends[word - 1]
-            if ends[word] - first == end - start:
-                while place < end and text[first + place - start] == data[place]:
-                    place += 1
-                if place == end:
-                    break
-        slot = (slot + 1) & (len(slots) - 1)
-    return slot
+def _first(mark, slots):  # noqa: ANN001, ANN202
+    """Where the search for a mark begins among so many slots; it goes on to the next while a slot holds another word."""
+    return np.int64(mark * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) & (slots - 1)
+
+
+@njit(**OPTIONS)
+def _is(words, slot, data, start, end):  # noqa: ANN001, ANN202
+    """Whether the long word in a slot, whose mark is the same, is this one."""
+    word = words.slots[slot]
+    first, place = words.ends[word - 1], start
+    if words.ends[word] - first != end - start:
+        return False
+    while place < end and words.text[first + place - start] == data[place]:
+        place += 1
+    return place == end
 
 
 @njit(**OPTIONS)
@@ -258,14 +259,16 @@ def _add(words, slot, mark, data, start, end):  # noqa: ANN001, ANN202
 @njit(**OPTIONS)
 def _count(data, separator, kinds, words, place):  # noqa: ANN001, ANN202
     """Count words from `place` on: where the next begins, and how far its document goes. False when there is no more room."""
-    slots, marks, ends, text, values, _ = words  # taken out once, since numba counts who holds an array at every mention
+    slots, marks, values = words.slots, words.marks, words.values
     start, end = place
     behind = end
     while True:
         while start < end:
             stop = _word_end(data, kinds, start, end)
             mark = _mark(data, start, stop)
-            slot = _slot(slots, marks, ends, text, mark, data, start, stop)
+            slot = _first(mark, len(slots))
+            while marks[slot] != FREE and (marks[slot] != mark or (mark >= LONG and not _is(words, slot, data, start, stop))):
+                slot = (slot + 1) & (len(slots) - 1)
             word = slots[slot]
             if word == 0:
                 word = _add(words, slot, mark, data, start, stop)
@@ -281,11 +284,13 @@ def _count(data, separator, kinds, words, place):  # noqa: ANN001, ANN202
 
 @njit(**OPTIONS)
 def _add_counts(words, others):  # noqa: ANN001, ANN202
-    slots, marks, ends, text, values, _ = words
+    slots, marks, values = words.slots, words.marks, words.values
     for other in range(1, others.size[0] + 1):
         start, end = others.ends[other - 1], others.ends[other]
         mark = _mark(others.text, start, end)
-        slot = _slot(slots, marks, ends, text, mark, others.text, start, end)
+        slot = _first(mark, len(slots))
+        while marks[slot] != FREE and (marks[slot] != mark or (mark >= LONG and not _is(words, slot, others.text, start, end))):
+            slot = (slot + 1) & (len(slots) - 1)
         word = slots[slot]
         if word == 0:
             word = _add(words, slot, mark, others.text, start, end)
@@ -339,7 +344,7 @@ def _merge(merges, ids, start, end):  # noqa: ANN001, ANN202
 @njit(**OPTIONS)
 def _encode(data, separator, kinds, words, ids, merges, end_of_text, out):  # noqa: ANN001, ANN202
     """Fill `out` with ids; how many, of how many documents, with how many bytes. A word's value is where its ids end."""
-    slots, marks, ends, text, values, _ = words
+    slots, marks, values = words.slots, words.marks, words.values
     written = documents = text_bytes = behind = 0
     while behind < len(data):
         start, end, behind = _document(data, separator, kinds, behind)
@@ -350,7 +355,9 @@ def _encode(data, separator, kinds, words, ids, merges, end_of_text, out):  # no
         while start < end:
             stop = _word_end(data, kinds, start, end)
             mark = _mark(data, start, stop)
-            slot = _slot(slots, marks, ends, text, mark, data, start, stop)
+            slot = _first(mark, len(slots))
+            while marks[slot] != FREE and (marks[slot] != mark or (mark >= LONG and not _is(words, slot, data, start, stop))):
+                slot = (slot + 1) & (len(slots) - 1)
             word = slots[slot]
             if word != 0:
                 for place in range(values[word - 1], values[word]):
