@@ -114,4 +114,4 @@ def test_memory_does_not_grow_with_the_corpus(tokenizer_path, tmp_path):
         peaks.append([int(peak) for peak in run.stdout.split()])
     (small, small_worker), (large, large_worker) = peaks
     assert large < 1.2 * small
-    assert large_worker < 1.2 * small_worker
+    assert large_worker <= 1.2 * small_worker  # threads, where numba is, have no memory of their own

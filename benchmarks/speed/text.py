@@ -1,7 +1,8 @@
 """Tokenizers beside `tokenizers` and `tiktoken`: learning merges from a file, and encoding a file into uint16."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,14 @@ from personacore.tokenizer.train import count_file, train_merges
 
 END = "<|endoftext|>"
 
+Encoder = Callable[[list[str]], Iterable[Sequence[int] | np.ndarray]]
+
 
 def excerpt(folder: Path, megabytes: int) -> Path:
-    """The first megabytes of the corpus, in whole documents."""
+    """The first megabytes of the corpus, in whole documents; a smaller corpus is taken again and again."""
     file, size = folder / "text.txt", 0
     with file.open("w", encoding="utf-8") as out:
-        for document in stream_documents(TRAIN_TEXT):
+        for document in chain.from_iterable(stream_documents(TRAIN_TEXT) for _ in count()):
             size += out.write(document + END)
             if size >= megabytes * 1_000_000:
                 break
@@ -61,17 +64,19 @@ def _learn(file: Path, vocab_size: int) -> None:
 
 
 def encoding(megabytes: int, peer: str, workers: int, repeats: int) -> dict[str, float | int]:
-    """From a file to a file of uint16 ids, over `tiktoken` or `tokenizers` with the same merges."""
+    """From a file to a file of uint16 ids, over `tiktoken` or `tokenizers` with the same merges.
+
+    Theirs takes one document after another, or with more workers than one all of them in a batch on as many threads.
+    """
     tokenizer = load_tokenizer(TOKENIZER)
     with tempfile.TemporaryDirectory() as folder:
         file, ids = excerpt(Path(folder), megabytes), Path(folder) / "ids.bin"
-        one = _tiktoken(tokenizer) if peer == "tiktoken" else _tokenizers(tokenizer, Path(folder))
+        encoded = _tiktoken(tokenizer, workers) if peer == "tiktoken" else _tokenizers(tokenizer, Path(folder), workers)
 
         def theirs() -> None:
             documents = file.read_text(encoding="utf-8").split(END)
-            np.concatenate([np.append(one(document), tokenizer.end_of_text) for document in documents]).astype("<u2").tofile(
-                ids
-            )
+            found = [np.append(one, tokenizer.end_of_text) for one in encoded(documents)]
+            np.concatenate(found).astype("<u2").tofile(ids)
 
         found = versus(lambda: _encode(file, ids, workers), theirs, repeats, per=megabytes)
     return {**found, "threads": workers}
@@ -81,13 +86,17 @@ def _encode(file: Path, ids: Path, workers: int) -> None:
     encode_corpus(TOKENIZER, file, ids, workers)
 
 
-def _tiktoken(tokenizer: ByteTokenizer) -> Callable[[str], np.ndarray]:
+def _tiktoken(tokenizer: ByteTokenizer, workers: int) -> Encoder:
     ranks = {tokenizer.token_bytes(number): number for number in range(tokenizer.end_of_text)}
     encoding = tiktoken.Encoding("ours", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
-    return lambda document: encoding.encode_to_numpy(document, disallowed_special=())
+    if workers > 1:
+        return lambda documents: encoding.encode_ordinary_batch(documents, num_threads=workers)
+    return lambda documents: (encoding.encode_to_numpy(document, disallowed_special=()) for document in documents)
 
 
-def _tokenizers(tokenizer: ByteTokenizer, folder: Path) -> Callable[[str], list[int]]:
+def _tokenizers(tokenizer: ByteTokenizer, folder: Path, workers: int) -> Encoder:
     write_json(folder / "tokenizer.json", dict(tokenizer_file(tokenizer)))
     peer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return lambda document: peer.encode(document, add_special_tokens=False).ids
+    if workers > 1:  # on all cores
+        return lambda documents: (one.ids for one in peer.encode_batch_fast(documents, add_special_tokens=False))
+    return lambda documents: (peer.encode(document, add_special_tokens=False).ids for document in documents)

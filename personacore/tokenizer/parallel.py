@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
@@ -54,10 +54,15 @@ def ordered_map(
         return
     # Spawned, not forked: the same on every platform, and safe beside the threads of tqdm and torch.
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer, initargs) as pool:
-        pending: deque[Future[Result]] = deque()
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > 2 * workers:
-                yield pending.popleft().result()
-        while pending:
+        yield from in_order(pool, workers, function, items)
+
+
+def in_order(pool: Executor, workers: int, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map(function, items)` in a pool, two items per worker being read ahead."""
+    pending: deque[Future[Result]] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > 2 * workers:
             yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

@@ -1,15 +1,21 @@
 """Learning merges from counted words."""
 
 import heapq
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from personacore.errors import UserError
+from personacore.tokenizer import blocks
 from personacore.tokenizer.bpe import MAX_TOKEN_BYTES, SPECIALS, Pair
 from personacore.tokenizer.parallel import document_batches, ordered_map
 from personacore.tokenizer.pretokenize import split_words
+
+if TYPE_CHECKING:
+    from personacore.tokenizer.compiled_words import WordCounter
 
 MIN_PAIR_COUNT = 2  # a pair that was seen once is no pattern
 
@@ -32,11 +38,28 @@ def count_words(documents: Iterable[str]) -> Counter[bytes]:
 
 
 def count_file(path: Path, workers: int | None = None) -> Counter[bytes]:
-    """`count_words` over the documents of a corpus file, by default on all cores."""
+    """`count_words` over the documents of a corpus file, by default on all cores; compiled where it is large and numba is."""
+    if blocks.is_large(path) and (compiled := blocks.compiled_words()):
+        try:
+            return _count_blocks(path, [compiled.WordCounter() for _ in range(workers or os.cpu_count() or 1)])
+        except blocks.Uncommon:
+            pass
     total: Counter[bytes] = Counter()
     for counts in ordered_map(count_words, document_batches(path, "count words"), workers):
         total.update(counts)
     return total
+
+
+def _count_blocks(path: Path, counters: "list[WordCounter]") -> Counter[bytes]:
+    for _ in blocks.map_blocks(path, "count words", lambda counter, block: counter.count(block), counters):
+        pass
+    first, *others = counters
+    for other in others:
+        first.add(other)
+    counts = first.counts()
+    if not counts:
+        raise blocks.Uncommon
+    return counts
 
 
 def replace_pair(symbols: Sequence[int], pair: Pair, merged: int) -> tuple[list[int], list[Pair], list[Pair]]:
@@ -75,6 +98,22 @@ def train_merges(counts: Mapping[bytes, int], vocab_size: int) -> list[Pair]:
     merge_count = vocab_size - 256 - len(SPECIALS)
     if merge_count < 0:
         raise UserError(f"tokenizer.vocab_size: {vocab_size} leaves no room for 256 bytes and {len(SPECIALS)} specials")
+    text_bytes = sum(len(word) * count for word, count in counts.items())
+    if text_bytes >= blocks.COMPILED_BYTES and (compiled := blocks.compiled_merges()):
+        places = [_BYTE_PLACE[byte] for byte in range(256)]
+        merges = compiled.learn_merges(counts, places, merge_count, MIN_PAIR_COUNT, MAX_TOKEN_BYTES)
+    else:
+        merges = _learn_merges(counts, merge_count)
+    if len(merges) < merge_count:
+        raise UserError(
+            f"tokenizer.vocab_size: {vocab_size} is more than this corpus supports; "
+            f"set {256 + len(merges) + len(SPECIALS)} or less, or bring more text"
+        )
+    return [(_to_id(left), _to_id(right)) for left, right in merges]
+
+
+def _learn_merges(counts: Mapping[bytes, int], merge_count: int) -> list[Pair]:
+    """At most `merge_count` merges, of places in _BYTE_ORDER and of earlier merges, as `compiled_merges` learns them too."""
     words = [[_BYTE_PLACE[byte] for byte in word] for word in counts]
     occurrences = list(counts.values())
     pair_counts: Counter[Pair] = Counter()
@@ -87,12 +126,7 @@ def train_merges(counts: Mapping[bytes, int], vocab_size: int) -> list[Pair]:
     heapq.heapify(queue)
     lengths = [1] * 256
     merges: list[Pair] = []
-    while len(merges) < merge_count:
-        if not queue:
-            raise UserError(
-                f"tokenizer.vocab_size: {vocab_size} is more than this corpus supports; "
-                f"set {256 + len(merges) + len(SPECIALS)} or less, or bring more text"
-            )
+    while queue and len(merges) < merge_count:
         negative_count, pair = heapq.heappop(queue)
         length = lengths[pair[0]] + lengths[pair[1]]
         if pair_counts[pair] < MIN_PAIR_COUNT or length > MAX_TOKEN_BYTES:
@@ -114,7 +148,7 @@ def train_merges(counts: Mapping[bytes, int], vocab_size: int) -> list[Pair]:
             made.update(gained)
         for new in made:
             heapq.heappush(queue, (-pair_counts[new], new))
-    return [(_to_id(left), _to_id(right)) for left, right in merges]
+    return merges
 
 
 def _to_id(place: int) -> int:
