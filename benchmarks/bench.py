@@ -23,6 +23,7 @@ from benchmarks.speed import text, training, writing
 from benchmarks.speed.chart import draw_chart
 from personacore.files import write_json
 from personacore.layout import CHAT_EXPORT, SLIM
+from personacore.params import load_params
 from personacore.training.device import choose_precision
 
 RESULTS, CHART = Path("metrics/speed/bench.json"), Path("docs/images/bench.png")
@@ -47,6 +48,7 @@ REACH = {  # a ratio; of the loss, how large it may be
     "encode_vs_tokenizers": 15,
 }
 PEERS = ("torch", "numba", "transformers", "onnxruntime", "llama-cpp-python", "tokenizers", "rustbpe", "tiktoken", "numpy")
+MICRO_BATCH = load_params().train.micro_batch_size
 Figures = training.Figures
 
 
@@ -62,7 +64,7 @@ def benchmarks() -> dict[str, Callable[[dict[str, Figures]], Figures]]:
         "training_gemm_fraction": lambda found: training.gemm_fraction(
             macbook, PRECISION, rate(found, "training_vs_eager_fp32"), batch_size=32
         ),
-        "pocket_training_vs_eager_fp32": lambda _: training.training(pocket, "fp32", 12, 2, steps=10, repeats=7),
+        "pocket_training_vs_eager_fp32": lambda _: training.training(pocket, "fp32", 12, MICRO_BATCH, steps=10, repeats=7),
         "evaluate_tokens_vs_training": lambda found: training.evaluation(pocket, rate(found, "pocket_training_vs_eager_fp32")),
         "generation_fp32_vs_uncached": lambda _: writing.uncached(macbook, repeats=3),
         "generation_fp32_vs_transformers": lambda _: writing.transformers(macbook, 1, repeats=5),

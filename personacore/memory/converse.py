@@ -89,8 +89,8 @@ def converse(
         base_train,
         max_steps=arm.steps,
         batch_size=rows,
-        # On a CPU a row at a time: rows are of unequal length, and the cores share them out better.
-        micro_batch_size=1 if device.type == "cpu" else math.gcd(rows, base_train.micro_batch_size),
+        # On a CPU two rows of one kind at a time: larger products, and the cores still share out what is of unequal length.
+        micro_batch_size=math.gcd(rows, 2 if device.type == "cpu" else base_train.micro_batch_size),
         lr=chat.lr,
         muon_lr=chat.muon_lr,
         warmup_steps=chat.warmup_steps,
