@@ -47,6 +47,7 @@ REACH = {  # a ratio; of the loss, how large it may be
     "encode_vs_tiktoken": 3,
     "encode_vs_tokenizers": 15,
 }
+LARGE = "100_megabytes"
 PEERS = ("torch", "numba", "transformers", "onnxruntime", "llama-cpp-python", "tokenizers", "rustbpe", "tiktoken", "numpy")
 MICRO_BATCH = load_params().train.micro_batch_size
 Figures = training.Figures
@@ -74,11 +75,21 @@ def benchmarks() -> dict[str, Callable[[dict[str, Figures]], Figures]]:
         "generation_int8_vs_llamacpp_q8": lambda _: writing.llamacpp(macbook, "q8_0", repeats=5),
         "generation_int8_bits_per_byte_loss": lambda _: writing.int8_loss(),
         "batch_generation_vs_transformers": lambda _: writing.transformers(macbook, 64, repeats=3, new_tokens=100),
-        "bpe_training_vs_rustbpe": lambda _: text.learning(20, "rustbpe", 4096, repeats=3),
-        "bpe_training_vs_tokenizers": lambda _: text.learning(20, "tokenizers", 4096, repeats=3),
-        "encode_vs_tiktoken": lambda _: text.encoding(20, "tiktoken", 1, repeats=3),
-        "encode_vs_tokenizers": lambda _: text.encoding(20, "tokenizers", 1, repeats=3),
+        "bpe_training_vs_rustbpe": lambda _: learning("rustbpe"),
+        "bpe_training_vs_tokenizers": lambda _: learning("tokenizers"),
+        "encode_vs_tiktoken": lambda _: encoding("tiktoken"),
+        "encode_vs_tokenizers": lambda _: encoding("tokenizers"),
     }
+
+
+def learning(peer: str) -> Figures:
+    """4,096 ids, which the pocket corpus supports, from 20 MB on all cores, and under LARGE from 100 MB."""
+    return {**text.learning(20, peer, 4096, repeats=3), LARGE: text.learning(100, peer, 4096, repeats=3)}
+
+
+def encoding(peer: str) -> Figures:
+    """20 MB on one thread, and under LARGE 100 MB on all cores."""
+    return {**text.encoding(20, peer, 1, repeats=3), LARGE: text.encoding(100, peer, os.cpu_count() or 1, repeats=3)}
 
 
 def loading() -> Figures:

@@ -98,14 +98,14 @@ def beside(bench: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         ("training_vs_eager_fp32", "a plain loop in fp32, 13.9M parameters"),
         ("training_gemm_fraction", "what the machine does in matrix products alone"),
         ("pocket_training_vs_eager_fp32", "the same loop, pocket's shapes"),
-        ("evaluate_tokens_vs_training", "the validation sweep beside training"),
+        ("evaluate_tokens_vs_training", "the validation sweep beside training, pocket's shapes"),
         ("generation_fp32_vs_uncached", "one text, compiled steps beside the plain model without a cache"),
         ("generation_fp32_vs_transformers", "one text beside `transformers`"),
         ("generation_fp32_vs_onnxruntime", "one text beside ONNX Runtime"),
         ("generation_fp32_vs_llamacpp_f32", "one text beside llama.cpp, f32"),
         ("generation_int8_vs_onnxruntime_int8", "one text in int8 beside ONNX Runtime's"),
         ("generation_int8_vs_llamacpp_q8", "one text in int8 beside llama.cpp's Q8_0"),
-        ("batch_generation_vs_transformers", "64 texts at once beside `transformers`"),
+        ("batch_generation_vs_transformers", "64 texts at once, compiled steps beside `transformers`"),
         ("bpe_training_vs_rustbpe", "learning 4,096 ids from 20 MB beside `rustbpe`"),
         ("bpe_training_vs_tokenizers", "the same beside `tokenizers`"),
         ("encode_vs_tiktoken", "encoding 20 MB on one thread beside `tiktoken`"),
@@ -113,12 +113,22 @@ def beside(bench: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     ):
         found = bench[key]
         missed = ", missed" * (found["value"] < found["reach"])
-        yield (
-            f"`{key}`",
-            what,
-            f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})",
-            f"{found['reach']:g}{missed}",
-        )
+        yield f"`{key}`", what, _spread(found), f"{found['reach']:g}{missed}"
+        if large := found.get("100_megabytes"):
+            yield "", "the same with 100 MB on all cores", _spread(large), ""
+    loading = bench["loading"]
+    missed = ", missed" * (loading["load_ms"] > loading["reach"])
+    shown = f"{loading['load_ms']:.0f} ms, then {loading['first_token_ms']:.0f} ms"
+    yield (
+        "`loading`",
+        "from a folder to a model, beyond importing torch; its first token",
+        shown,
+        f"{loading['reach']} ms{missed}",
+    )
+
+
+def _spread(found: Mapping[str, Any]) -> str:
+    return f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
 
 
 def rewrite(text: str, read: Read) -> str:

@@ -18,7 +18,7 @@ from personacore.training.loop import train
 
 MACBOOK = GPTConfig(vocab_size=8192, n_layer=6, n_head=6, n_embd=384, block_size=256)
 CPU = torch.device("cpu")
-Figures = dict[str, float | int | str]
+Figures = dict[str, float | int | str | dict[str, float | int]]
 
 
 def pocket_config() -> GPTConfig:
