@@ -59,5 +59,6 @@ lock: .venv/installed  # after a change of pyproject.toml; a local build's tag, 
 	git rev-parse 2>/dev/null || $(BIN)/dvc config --local core.no_scm true  # a zip download has no history
 	touch $@
 
-$(MODEL): | .venv/installed
+$(MODEL): dvc.lock | .venv/installed
 	$(BIN)/dvc pull --remote released export
+	touch $@

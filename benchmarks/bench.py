@@ -119,7 +119,7 @@ def main() -> None:
     needs = {"evaluate_tokens_vs_training": "pocket_training_vs_eager_fp32", "training_gemm_fraction": "training_vs_eager_fp32"}
     wanted += [needs[key] for key in wanted if key in needs]
     before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    found = {key: before[key] for key in REACH if key in before}
+    found = {key: before[key] for key in (*REACH, "loading") if key in before}
     found |= {"machine": platform.machine(), "cores": os.cpu_count(), "peers": {name: version(name) for name in PEERS}}
     for key, measure in benchmarks().items():
         if key not in wanted:

@@ -272,6 +272,8 @@ def test_what_a_profile_changes_is_said_in_json(monkeypatch, capsys, tmp_path):
     (tmp_path / "profiles").symlink_to(ROOT / "profiles")
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
+    assert cli.main(["profile", "pocket"]) == 0
+    capsys.readouterr()
     assert cli.main(["profile", "smoke", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["profile"] == "smoke" and "ablation_steps: 120 -> 4" in found["changed"]

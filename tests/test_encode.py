@@ -85,10 +85,12 @@ def test_a_vocabulary_beyond_uint16_is_refused(tmp_path):
 PEAK_MEMORY = """
 import resource, sys
 from pathlib import Path
+from personacore.tokenizer import blocks
 from personacore.tokenizer.encode import encode_corpus
 
 if __name__ == "__main__":
-    encode_corpus(*map(Path, sys.argv[1:]), workers=2)
+    blocks.COMPILED_BYTES = int(sys.argv[1])
+    encode_corpus(*map(Path, sys.argv[2:]), workers=2)
     print(*(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
 """
 
@@ -97,7 +99,8 @@ if __name__ == "__main__":
 START = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, *sys.argv[1:]]))"
 
 
-def test_memory_does_not_grow_with_the_corpus(tokenizer_path, tmp_path):
+@pytest.mark.parametrize("compiled_bytes", [0, sys.maxsize], ids=["compiled", "plain"])
+def test_memory_does_not_grow_with_the_corpus(tokenizer_path, tmp_path, compiled_bytes):
     rng = random.Random(0)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(1, 9))) for _ in range(5000)]
     documents = [" ".join(rng.choices(words, k=2000)) for _ in range(830)]
@@ -108,10 +111,10 @@ def test_memory_does_not_grow_with_the_corpus(tokenizer_path, tmp_path):
         corpus = tmp_path / f"{megabytes}.txt"
         write_documents(corpus, (document for _ in range(megabytes // 10) for document in documents))
         assert 0.9e6 * megabytes < corpus.stat().st_size < 1.1e6 * megabytes
-        command = [sys.executable, "-c", START, script, tokenizer_path, corpus, tmp_path / "corpus.bin"]
+        command = [sys.executable, "-c", START, script, str(compiled_bytes), tokenizer_path, corpus, tmp_path / "corpus.bin"]
         root = str(Path(__file__).parents[1])
         run = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True, check=True)
         peaks.append([int(peak) for peak in run.stdout.split()])
     (small, small_worker), (large, large_worker) = peaks
     assert large < 1.2 * small
-    assert large_worker <= 1.2 * small_worker  # threads, where numba is, have no memory of their own
+    assert large_worker <= 1.2 * small_worker  # threads, which compiled code runs in, have no memory of their own

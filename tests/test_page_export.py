@@ -1,4 +1,6 @@
-"""The page in a real browser, on the exported model."""
+"""The page in a real browser, on the exported model, or on that of the folder that PERSONACORE_EXPORT names."""
+
+import os
 
 import personacore
 from personacore.app.demo.server import build_server
@@ -9,7 +11,7 @@ from tests.talking import running, say, wipe
 @needs_a_model
 def test_it_knows_the_name_of_the_dog_after_the_conversation_was_wiped_and_only_with_its_memory(browser, tmp_path):
     question, answer = "What is my dog's name?", "Your dog's name is Biscuit."
-    server = build_server(personacore.load(EXPORT), tmp_path / "me.safetensors")
+    server = build_server(personacore.load(os.environ.get("PERSONACORE_EXPORT", EXPORT)), tmp_path / "me.safetensors")
     with running(server) as address, browser.new_context() as context:
         page = context.new_page()
         page.set_default_timeout(60_000)

@@ -68,6 +68,7 @@ def stages(read: Read) -> Iterator[tuple[str, str, float]]:
     corpus, train, chat = read("corpus"), read("train"), read("forgetting")
     arms = [f"chat_{name}" for name in chat if name != "conversational"]
     ablations = [f"ablate_{name}" for name in read("ablations")]
+    conversed = f"the model that converses, {read('chat/conversational')['steps']:,} steps"
     stories = f"{corpus['train_documents']:,} + {corpus['valid_documents']:,} stories, 32,000 + 400 conversations"
     for names, makes, timed in (
         ("download, dialogues", stories, ("download", "dialogues")),
@@ -76,7 +77,7 @@ def stages(read: Read) -> Iterator[tuple[str, str, float]]:
         ("evaluate", "loss of the whole validation file, 200 scored samples, what is said again", ("evaluate",)),
         ("ablate", "five ablations of 120 steps, all together", ablations),
         ("fisher, chat", "what stories need; six arms of learning to converse, side by side", ["fisher", *arms]),
-        ("chat@conversational", "the model that converses, 8,000 steps", ("chat_conversational",)),
+        ("chat@conversational", conversed, ("chat_conversational",)),
         (
             "teach, sessions, recall",
             "memories of made-up people, and what they answer in another process",
@@ -115,7 +116,7 @@ def beside(bench: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         missed = ", missed" * (found["value"] < found["reach"])
         yield f"`{key}`", what, _spread(found), f"{found['reach']:g}{missed}"
         if large := found.get("100_megabytes"):
-            yield "", "the same with 100 MB on all cores", _spread(large), ""
+            yield "", "the same with 100 MB (the corpus again and again) on all cores", _spread(large), ""
     loading = bench["loading"]
     missed = ", missed" * (loading["load_ms"] > loading["reach"])
     shown = f"{loading['load_ms']:.0f} ms, then {loading['first_token_ms']:.0f} ms"

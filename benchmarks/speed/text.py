@@ -2,6 +2,8 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
@@ -89,9 +91,15 @@ def _encode(file: Path, ids: Path, workers: int) -> None:
 def _tiktoken(tokenizer: ByteTokenizer, workers: int) -> Encoder:
     ranks = {tokenizer.token_bytes(number): number for number in range(tokenizer.end_of_text)}
     encoding = tiktoken.Encoding("ours", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
-    if workers > 1:
-        return lambda documents: encoding.encode_ordinary_batch(documents, num_threads=workers)
-    return lambda documents: (encoding.encode_to_numpy(document, disallowed_special=()) for document in documents)
+    encode = partial(encoding.encode_to_numpy, disallowed_special=())
+
+    def encoded(documents: list[str]) -> Iterable[np.ndarray]:
+        if workers == 1:
+            return map(encode, documents)
+        with ThreadPoolExecutor(workers) as pool:  # it lets go of the interpreter
+            return pool.map(encode, documents, chunksize=256)
+
+    return encoded
 
 
 def _tokenizers(tokenizer: ByteTokenizer, folder: Path, workers: int) -> Encoder:

@@ -1,4 +1,4 @@
-"""One token through the model in one compiled call: what `model/gpt.py` computes, in loops that numba compiles.
+"""A token of one text through the model in one compiled call: what `model/gpt.py` computes, in loops that numba compiles.
 
 The plain step spends its time between some hundred small operations of PyTorch; this one reads every weight once and does
 nothing else. As many threads as PyTorch has share the rows of each matrix, and the heads; each sum is the work of one.
