@@ -4,12 +4,14 @@ import dataclasses
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from benchmarks.speed.pairs import seconds, versus
 from personacore.evaluation.loss import Loss, file_loss
 from personacore.layout import TOKENIZER, TRAIN_TOKENS, VALID_TOKENS
 from personacore.model.gpt import GPT, GPTConfig
+from personacore.model.products import Linear
 from personacore.params import TrainParams, load_params
 from personacore.tokenizer.files import load_tokenizer
 from personacore.tokenizer.tokenfile import open_tokens
@@ -37,8 +39,7 @@ def training(config: GPTConfig, precision: str, batch_size: int, micro: int, ste
         load_params().train, max_steps=steps, batch_size=batch_size, micro_batch_size=micro, optimizer="adamw", warmup_steps=0,
         eval_interval=10**9, log_interval=10**9,
     )  # fmt: skip
-    ours, theirs = GPT(config), GPT(config)
-    theirs.use_attention(written_out=True)
+    ours, theirs = GPT(config), plain_model(config)
     nothing = Loss(nats=1.0, tokens=1, bytes=1)
 
     def loop() -> float:
@@ -74,6 +75,16 @@ def gemm_fraction(config: GPTConfig, precision: str, rate: float, batch_size: in
 
 def _multiplied(left: torch.Tensor, right: torch.Tensor) -> None:
     left @ right
+
+
+def plain_model(config: GPTConfig) -> GPT:
+    """The model as it is usually written: attention in full, and PyTorch's own linear layers."""
+    model = GPT(config)
+    model.use_attention(written_out=True)
+    for layer in model.modules():
+        if isinstance(layer, Linear):
+            layer.__class__ = nn.Linear
+    return model
 
 
 def plain_loop(model: GPT, params: TrainParams, batches: Batches) -> None:
