@@ -24,7 +24,7 @@ repro: .venv/installed
 	$(BIN)/dvc repro
 
 test: .venv/installed $(MODEL)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check .

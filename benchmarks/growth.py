@@ -1,15 +1,17 @@
 """How cost grows with the text, the context and the model: metrics/speed/growth.json and docs/images/growth.png.
 
-python -m benchmarks.growth [MEGABYTES ...]    (10 100 1000 where none are given; about ten minutes, of which stories for the
+python -m benchmarks.growth [MEGABYTES ...]    (1 10 100 1000 where none are given; about ten minutes, of which stories for the
 largest text take most, with nothing else running, after `dvc repro encode`)
 
-Texts are drawn from the grammar of the corpus, no story twice. Each point is a process of its own, which does the smallest work
-once before. The exponent is the slope of a straight line through the points on logarithmic axes: 1 means that twice as much
-costs twice as much. Memory is what the peak grows by beyond that of the smallest work.
+Texts are drawn from the grammar of the corpus, no story twice, and all of them take the compiled path, which is otherwise that
+of texts of 8 MiB or more. Each point is a process of its own, which does the work once before. The exponent is the slope of a
+straight line through the points on logarithmic axes; 1 is linear. Memory is what the peak grows by beyond the smallest work's.
 """
 
 import dataclasses
 import json
+import os
+import platform
 import resource
 import subprocess
 import sys
@@ -32,6 +34,7 @@ from personacore.generation.sampling import Sampling
 from personacore.layout import TOKENIZER
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.reporting.figures import panels
+from personacore.tokenizer import blocks
 from personacore.tokenizer.encode import encode_corpus
 from personacore.tokenizer.train import count_file, train_merges
 from personacore.training.loss import linear_cross_entropy
@@ -61,12 +64,14 @@ def draw_texts(sizes: Sequence[int], folder: Path) -> list[str]:
 
 def learn(file: str) -> float:
     """Merges from a file, on all cores."""
+    blocks.COMPILED_BYTES = 0
     train_merges(count_file(Path(file)), LEARNED)
     return Path(file).stat().st_size / 1e6
 
 
 def encode(file: str) -> float:
     """A file to ids, on all cores."""
+    blocks.COMPILED_BYTES = 0
     encode_corpus(TOKENIZER, Path(file), Path(f"{file}.bin"))
     return Path(file).stat().st_size / 1e6
 
@@ -122,12 +127,14 @@ def measure(name: str, argument: str, smallest: str) -> Point:
 
 
 def one(name: str, argument: str, smallest: str) -> Point:
-    """The same in this process, after the smallest work, which loads and compiles what is needed."""
+    """The same in this process, timed the second time, when all that is needed is loaded and compiled."""
     work, _ = WORK[name]
     work(smallest)
-    before, began = _peak_megabytes(), time.perf_counter()
+    before = _peak_megabytes()
     size = work(argument)
-    return {"size": size, "seconds": time.perf_counter() - began, "megabytes": _peak_megabytes() - before}
+    grown, began = _peak_megabytes() - before, time.perf_counter()
+    work(argument)
+    return {"size": size, "seconds": time.perf_counter() - began, "megabytes": grown}
 
 
 def _peak_megabytes() -> float:
@@ -145,24 +152,25 @@ def main() -> None:
     if sys.argv[1:2] == ["--one"]:
         print(json.dumps(one(*sys.argv[2:])))
         return
-    found: dict[str, Any] = {}
+    costs: dict[str, Any] = {}
+    found = {"machine": platform.machine(), "cores": os.cpu_count(), "costs": costs}
     with tempfile.TemporaryDirectory() as folder:
         arguments = {
-            "megabytes of text": draw_texts([int(each) for each in sys.argv[1:]] or [10, 100, 1000], Path(folder)),
+            "megabytes of text": draw_texts([int(each) for each in sys.argv[1:]] or [1, 10, 100, 1000], Path(folder)),
             "tokens of one text": list(map(str, CONTEXTS)),
             "million parameters": [",".join(map(str, shape)) for shape in SHAPES],
         }
         for name, (_, unit) in WORK.items():
             smallest = arguments[unit][0]
             points = [measure(name, argument, smallest) for argument in tqdm(arguments[unit], desc=name, disable=None)]
-            found[name] = {"unit": unit, "points": points, "exponent": round(exponent(points), 3)}
+            costs[name] = {"unit": unit, "points": points, "exponent": round(exponent(points), 3)}
             memory = points[-1]["megabytes"]
-            print(f"{name}: {unit} to the power of {found[name]['exponent']}; {memory:.0f} MB more for the most", flush=True)
+            print(f"{name}: {unit} to the power of {costs[name]['exponent']}; {memory:.0f} MB more for the most", flush=True)
             write_json(RESULTS, found)  # each as soon as it is there
-    draw(found)
+    draw(costs)
 
 
-def draw(found: Mapping[str, Any]) -> None:
+def draw(costs: Mapping[str, Any]) -> None:
     """A panel for each unit: seconds, and the exponent in words."""
     units = list(dict.fromkeys(unit for _, unit in WORK.values()))
     with panels(CHART, len(units), (11.0, 3.6)) as axes:
@@ -170,8 +178,8 @@ def draw(found: Mapping[str, Any]) -> None:
             axis.set(xlabel=unit, ylabel="seconds", xscale="log", yscale="log")
             for name, (_, own) in WORK.items():
                 if own == unit:
-                    sizes, costs = ([point[key] for point in found[name]["points"]] for key in ("size", "seconds"))
-                    axis.plot(sizes, costs, "o-", label=f"{name}: to the power of {found[name]['exponent']:.2f}")
+                    sizes, seconds = ([point[key] for point in costs[name]["points"]] for key in ("size", "seconds"))
+                    axis.plot(sizes, seconds, "o-", label=f"{name}: to the power of {costs[name]['exponent']:.2f}")
             axis.legend(fontsize=8)
 
 

@@ -123,7 +123,7 @@ def test_wrong_use_is_status_2_and_says_the_usage(capsys, arguments):
     assert "usage: personacore" in printed.err
 
 
-COMMANDS = ["complete", "chat", "teach", "ask", "forget", "sleep", "memory", "demo", "serve", "profile"]
+COMMANDS = ["complete", "chat", "teach", "ask", "forget", "sleep", "memory", "demo", "serve", "profile", "bench"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -277,6 +277,36 @@ def test_what_a_profile_changes_is_said_in_json(monkeypatch, capsys, tmp_path):
     assert cli.main(["profile", "smoke", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["profile"] == "smoke" and "ablation_steps: 120 -> 4" in found["changed"]
+
+
+BENCHMARK = """
+import json, sys
+from pathlib import Path
+if sys.argv[1:] == ["sing"]:
+    raise SystemExit("there is no sing")
+Path("metrics/speed").mkdir(parents=True, exist_ok=True)
+Path("metrics/speed/bench.json").write_text(json.dumps({key: {"value": 2} for key in sys.argv[1:]}))
+print("measured")
+"""
+
+
+def test_the_benchmarks_of_a_clone_are_run_with_the_keys_that_are_named(monkeypatch, capfd, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["bench"]) == 1
+    assert "run this in a clone of the repository" in capfd.readouterr().err
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "bench.py").write_text(BENCHMARK)
+    monkeypatch.setattr("personacore.app.verbs.find_spec", lambda name: None if name == "rustbpe" else name)
+    assert cli.main(["bench"]) == 1
+    assert "rustbpe missing: pip install '.[bench]'" in capfd.readouterr().err
+    monkeypatch.setattr("personacore.app.verbs.find_spec", lambda name: name)
+    assert cli.main(["bench", "a", "b"]) == 0
+    assert capfd.readouterr().out == "measured\n"
+    assert cli.main(["bench", "a", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == {"a": {"value": 2}}
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["bench", "sing"])
+    assert "there is no sing" in capfd.readouterr().err
 
 
 def test_a_shell_is_told_how_to_complete_the_commands(capsys):

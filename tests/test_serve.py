@@ -1,6 +1,7 @@
 """OpenAI's interface, asked by OpenAI's own client."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import openai
@@ -60,6 +61,20 @@ def test_two_people_asked_at_once_get_their_own_answers(client):
         thread.join()
     assert {(name, said) for (name, _), said in found.items()} == {("anna", SAYS[TOWNS[0]][1]), ("ben", SAYS[TOWNS[1]][1])}
     assert len(found) == 8
+
+
+def test_a_client_that_leaves_frees_the_memory_it_was_answered_from(client, monkeypatch):
+    def endless(pieces, stops):
+        while True:
+            yield "and so on "
+            time.sleep(0.01)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("personacore.app.serve.until", endless)
+        with ask(client, "anna", stream=True) as stream:
+            next(iter(stream))
+    answer = ask(client.with_options(timeout=20), "anna")
+    assert answer.choices[0].message.content == SAYS[TOWNS[0]][1]
 
 
 def test_what_was_said_before_is_read_and_a_stream_is_the_same_text(client, core):

@@ -97,6 +97,16 @@ def test_an_answer_that_is_left_keeps_what_was_said_and_frees_the_memory(memory,
         pass
 
 
+def test_an_answer_that_fails_before_its_first_word_is_no_part_of_the_conversation(memory):
+    talk, whole = Talk(memory), memory.path.read_bytes()
+    memory.path.write_bytes(whole[:-1])
+    with pytest.raises(UserError, match=r"me\.safetensors"):
+        next(talk.say(WHERE))
+    assert talk.turns == [] and talk.last is None
+    memory.path.write_bytes(whole)
+    assert "".join(talk.say(WHERE)) == TOWN.sentence
+
+
 def test_lines_are_answered_and_commands_obeyed(chat, memory, monkeypatch, tmp_path):
     chat, written = chat
 

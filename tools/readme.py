@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from personacore.files import write_text
+from personacore.reporting.speed import bench_rows
 
 README, METRICS = Path("README.md"), Path("metrics")
 MEASURED, STAGES = "| | |\n|---|---|\n", "| stage | makes | seconds |\n|---|---|---|\n"
-BESIDE = "| `bench.json` | what | times as fast | goal |\n|---|---|---|---|\n"
+BESIDE = "| `bench.json` | what | value | goal |\n|---|---|---|---|\n"
 Read = Callable[[str], Mapping[str, Any]]  # the metrics of a name
 
 
@@ -38,7 +39,7 @@ def measured(read: Read) -> Iterator[tuple[str, str]]:
     straight = f"{evaluate['consistent_fraction']:.1%} of {evaluate['warm_samples']} (goal 80%)"
     yield "stories of its own that keep every name, pronoun and thing straight", straight
     for words, name in (
-        ("facts that were taught and slept on, asked for in frames that no teaching uses, no context", "h1_greedy"),
+        ("taught facts after sleep, asked in frames that are not used in teaching, without context", "h1_greedy"),
         ("the same in frames that the model has never met", "h2_greedy"),
     ):
         yield words, f"{gate(name)}; {recall[f'awake_{name}']['value']:.1%} before sleep"
@@ -60,23 +61,30 @@ def measured(read: Read) -> Iterator[tuple[str, str]]:
     yield "how much worse it tells stories after learning to converse", f"{lost:.1%} (goal 2%{', missed' * (lost > 0.02)})"
     worse = "how much worse with a memory: stories; conversations of somebody else; those that do not ask for what it knows"
     drift = f"{gate('dialogue_drift')}; {recall['dialogue_drift_elsewhere']['value']:.1%}"
-    yield worse, f"{recall['story_drift']['value']:g}, to the bit; {drift}"
+    yield worse, f"{recall['story_drift']['value']:g}, bit for bit; {drift}"
 
 
 def stages(read: Read) -> Iterator[tuple[str, str, float]]:
     """Stages, what they make, and the seconds that they took together."""
-    corpus, train, chat = read("corpus"), read("train"), read("forgetting")
+    corpus, talks, train, chat = (read(name) for name in ("corpus", "dialogues", "train", "forgetting"))
     arms = [f"chat_{name}" for name in chat if name != "conversational"]
     ablations = [f"ablate_{name}" for name in read("ablations")]
     conversed = f"the model that converses, {read('chat/conversational')['steps']:,} steps"
-    stories = f"{corpus['train_documents']:,} + {corpus['valid_documents']:,} stories, 32,000 + 400 conversations"
+    held_out = talks["calibration_documents"] + talks["evaluation_documents"]
+    stories = f"{corpus['train_documents']:,} + {corpus['valid_documents']:,} stories"
+    drawn = f"{stories}, {talks['pretrain_documents']:,} + {held_out:,} conversations"
+    learned = f"byte-level BPE of {read('tokenizer')['vocab_size']:,} ids; the stories as uint16 ids"
     for names, makes, timed in (
-        ("download, dialogues", stories, ("download", "dialogues")),
-        ("tokenizer, encode", "byte-level BPE of 4,096 ids; the stories as uint16 ids", ("tokenizer", "encode")),
+        ("download, dialogues", drawn, ("download", "dialogues")),
+        ("tokenizer, encode", learned, ("tokenizer", "encode")),
         ("train", f"{train['parameters']:,} parameters, {train['steps']:,} steps", ("train",)),
-        ("evaluate", "loss of the whole validation file, 200 scored samples, what is said again", ("evaluate",)),
-        ("ablate", "five ablations of 120 steps, all together", ablations),
-        ("fisher, chat", "what stories need; six arms of learning to converse, side by side", ["fisher", *arms]),
+        (
+            "evaluate",
+            f"loss of the whole validation file, {read('evaluate')['warm_samples']} scored samples, what is said again",
+            ("evaluate",),
+        ),
+        ("ablate", f"ablations of {read('ablations')['baseline']['steps']:,} steps, all together", ablations),
+        ("fisher, chat", f"what stories need; {len(arms)} arms of learning to converse, side by side", ["fisher", *arms]),
         ("chat@conversational", conversed, ("chat_conversational",)),
         (
             "teach, sessions, recall",
@@ -93,51 +101,12 @@ def stages(read: Read) -> Iterator[tuple[str, str, float]]:
         yield names, makes, sum(read(f"speed/{name}")["wall_seconds"] for name in timed)
 
 
-def beside(bench: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """What was compared, how many times faster it is than its peer with the lowest and highest, and what it should reach."""
-    for key, what in (
-        ("training_vs_eager_fp32", "a plain loop in fp32, 13.9M parameters"),
-        ("training_gemm_fraction", "what the machine does in matrix products alone"),
-        ("pocket_training_vs_eager_fp32", "the same loop, pocket's shapes"),
-        ("evaluate_tokens_vs_training", "the validation sweep beside training, pocket's shapes"),
-        ("generation_fp32_vs_uncached", "one text, compiled steps beside the plain model without a cache"),
-        ("generation_fp32_vs_transformers", "one text beside `transformers`"),
-        ("generation_fp32_vs_onnxruntime", "one text beside ONNX Runtime"),
-        ("generation_fp32_vs_llamacpp_f32", "one text beside llama.cpp, f32"),
-        ("generation_int8_vs_onnxruntime_int8", "one text in int8 beside ONNX Runtime's"),
-        ("generation_int8_vs_llamacpp_q8", "one text in int8 beside llama.cpp's Q8_0"),
-        ("batch_generation_vs_transformers", "64 texts at once, compiled steps beside `transformers`"),
-        ("bpe_training_vs_rustbpe", "learning 4,096 ids from 20 MB beside `rustbpe`"),
-        ("bpe_training_vs_tokenizers", "the same beside `tokenizers`"),
-        ("encode_vs_tiktoken", "encoding 20 MB on one thread beside `tiktoken`"),
-        ("encode_vs_tokenizers", "the same beside `tokenizers`"),
-    ):
-        found = bench[key]
-        missed = ", missed" * (found["value"] < found["reach"])
-        yield f"`{key}`", what, _spread(found), f"{found['reach']:g}{missed}"
-        if large := found.get("100_megabytes"):
-            yield "", "the same with 100 MB (the corpus again and again) on all cores", _spread(large), ""
-    loading = bench["loading"]
-    missed = ", missed" * (loading["load_ms"] > loading["reach"])
-    shown = f"{loading['load_ms']:.0f} ms, then {loading['first_token_ms']:.0f} ms"
-    yield (
-        "`loading`",
-        "from a folder to a model, beyond importing torch; its first token",
-        shown,
-        f"{loading['reach']} ms{missed}",
-    )
-
-
-def _spread(found: Mapping[str, Any]) -> str:
-    return f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
-
-
 def rewrite(text: str, read: Read) -> str:
     """The README with its tables, and the sum of the stages' seconds, as the metrics have them."""
     timed = list(stages(read))
     text = replaced(text, MEASURED, list(measured(read)))
     text = replaced(text, STAGES, [(names, makes, f"{seconds:.0f}") for names, makes, seconds in timed])
-    text = replaced(text, BESIDE, list(beside(read("speed/bench"))))
+    text = replaced(text, BESIDE, list(bench_rows(read("speed/bench"))))
     return re.sub(r"[\d,]+ s in all", f"{sum(seconds for *_, seconds in timed):,.0f} s in all", text)
 
 

@@ -1,6 +1,7 @@
 """Training beside a plain loop: the same model, batch and AdamW in eager fp32, with attention and all logits written out."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -45,7 +46,11 @@ def training(config: GPTConfig, precision: str, batch_size: int, micro: int, ste
     def loop() -> float:
         return train(ours, params, batches, lambda model: nothing, device=CPU, precision=precision).seconds
 
-    found = versus(loop, lambda: plain_loop(theirs, params, batches), repeats, per=steps * batch_size * config.block_size)
+    def plain_loop() -> None:
+        for _ in plain_steps(theirs, params, batches):
+            pass
+
+    found = versus(loop, plain_loop, repeats, per=steps * batch_size * config.block_size)
     return {**found, "precision": precision}
 
 
@@ -87,16 +92,19 @@ def plain_model(config: GPTConfig) -> GPT:
     return model
 
 
-def plain_loop(model: GPT, params: TrainParams, batches: Batches) -> None:
-    """The steps as they are usually written."""
+def plain_steps(model: GPT, params: TrainParams, batches: Batches) -> Iterator[int]:
+    """The steps as they are usually written, with a linear warm-up; yields behind each how many were made."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.lr)
+    warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, params.warmup_steps)))
     for step in range(params.max_steps):
         inputs, targets = batches.rows(step, 0, params.batch_size)
         loss = functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), params.grad_clip)
         optimizer.step()
+        warmup.step()
         optimizer.zero_grad()
+        yield step + 1
 
 
 def evaluation(config: GPTConfig, trained_rate: float, tokens: int = 40_000) -> Figures:

@@ -74,6 +74,11 @@ def build_parser() -> argparse.ArgumentParser:
     profile = _add(commands, "profile", meaning, "macbook")
     profile.add_argument("name", metavar="NAME", help="pocket, macbook, or smoke (every stage in three minutes)")
     _add_json(profile)
+
+    meaning = "time it beside other implementations, in a clone of the repository"
+    bench = _add(commands, "bench", meaning, "encode_vs_tiktoken")
+    bench.add_argument("keys", metavar="KEY", nargs="*", help="keys of metrics/speed/bench.json (default: all)")
+    _add_json(bench)
     return parser
 
 

@@ -1,7 +1,11 @@
 """What the verbs of the command line do, once their arguments are read."""
 
 import argparse
+import json
 import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,6 +174,19 @@ def profile(arguments: argparse.Namespace) -> None:
     if arguments.json:
         return print_json(profile=arguments.name, changed=changed)
     print("\n".join(changed) or f"params.yaml is the {arguments.name} profile already")
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    """Time the implementation beside its peers, as benchmarks/ of a clone does."""
+    if not Path("benchmarks/bench.py").exists():
+        raise UserError("bench: benchmarks/ is not part of the package: run this in a clone of the repository")
+    if missing := [name for name in ("llama_cpp", "onnxruntime", "onnxscript", "rustbpe") if find_spec(name) is None]:
+        raise UserError(f"bench: {', '.join(missing)} missing: pip install '.[bench]', or `make bench`")
+    shown = sys.stderr if arguments.json else None  # so that standard output is JSON alone
+    if status := subprocess.run([sys.executable, "-m", "benchmarks.bench", *arguments.keys], stdout=shown).returncode:
+        raise SystemExit(status)
+    if arguments.json:
+        print_json(**json.loads(Path("metrics/speed/bench.json").read_text()))
 
 
 def memory_file(named: Path | None) -> Path:

@@ -14,7 +14,7 @@ from personacore.tokenizer.bpe import Tokenizer
 
 @dataclass(frozen=True)
 class Said:
-    """An answer, the ids of the prompt behind it, all of them, and whether the memory took part."""
+    """An answer, all ids of its prompt, and whether the memory took part."""
 
     prompt: list[int]
     answer: str
@@ -42,8 +42,9 @@ class Talk:
                 said += piece
                 yield piece
         finally:
-            turns.append(Turn(text, said, "said"))  # of the conversation it belongs to, wiped meanwhile or not
-            self.last = Said(prompt, said, remembering)
+            if said:  # a failure before the first word leaves nothing that later answers would have to follow
+                turns.append(Turn(text, said, "said"))  # of the conversation it belongs to, wiped meanwhile or not
+                self.last = Said(prompt, said, remembering)
 
     def both_ways(self, text: str) -> tuple[str, str]:
         """The answers with the memory and without it, to nothing but the question; neither is part of the conversation.

@@ -13,7 +13,7 @@ GATES = {
     "h1_greedy": "in frames the model has met, but no teaching uses",
     "h2_greedy": "in frames that it has never met",
     "h2_sampled": "the same, drawn at temperature 0.8 and top-p 0.95",
-    "conversation_greedy": "in frames that it has never met, behind two turns about something else",
+    "conversation_greedy": "in frames that it has never met, after two turns about something else",
     "awake_taught_greedy": "in frames that memories are taught with, before it has slept: by its rows alone",
     "awake_h1_greedy": "the same in frames the model has met",
     "awake_h2_greedy": "the same in frames that it has never met",
@@ -84,14 +84,14 @@ stories meanwhile differs by arm; the arms of one number of steps can be compare
 ..."), whatever the question looked like. Understanding a question is then the model's, learned once, and a memory has only to tie a
 key to its value: what it is taught in one phrasing it can answer in others.
 
-**Decision: drills beside conversations.** To answer from what was just told, the model must match owner and noun at once, and conversations
+**Decision: drills as well as conversations.** To answer from what was just told, the model must match owner and noun at once, and conversations
 alone teach a small model to match either. Drills ask about the same few facts again and again, two fifths of the time for something close
-that was not told, and most of them with nothing but the key to go by, so that no wording of a question can stand in for it.
+that was not told, and most of them with nothing but the key to go by, so that no wording of a question can replace it.
 
 ## Memory
 
-A memory is a table of rows, vectors as wide as the model, that are added to the residual stream behind block {memory.rows.block}: one row behind a key
-that the assistant has just written out, one behind each token of the value. Rows are found by the hash of the key's tokens, as in
+A memory is a table of rows, vectors as wide as the model, that are added to the residual stream after block {memory.rows.block}: one row after a key
+that the assistant has just written out, one after each token of the value. Rows are found by the hash of the key's tokens, as in
 Engram, and learned by gradient through the blocks above, {memory.rows.steps} steps of Adam a fact, on questions of which every second one
 stands in the middle of a conversation. More rows name a value that the person says
 ("That is your sister's town"), found by the value's hash. The file holds hashes and vectors, no word.
@@ -101,7 +101,7 @@ without its rows first, and these act if "unknown" is the likeliest next token. 
 
 **Decision: rows hold the values, and sleep learns to read.** A row answers only what the model reads rightly. In its sleep a memory asks its
 rows what they know, and a LoRA of rank {memory.sleep.rank} on all projections learns to say what a question asks for, up to where the value begins: for
-everything that was told at once, beside near misses, under a KL to the model on ordinary conversations, in up to {memory.sleep.max_steps} steps. It learns no
+everything that was told at once, together with near misses, under a KL to the model on ordinary conversations, in up to {memory.sleep.max_steps} steps. It learns no
 value, so that a correction is a change of rows and nothing else. It is kept if no fewer of some new questions are answered rightly by it.
 
 **Decision: every fact has a name.** More rows of each fact answer "What is fact 123456789?" with what it is about, the number being that of its key,

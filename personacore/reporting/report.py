@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from personacore.params import ChatParams, EvaluateParams, MemoryParams, ModelParams, TrainParams
+from personacore.reporting.markdown import table
 from personacore.reporting.memory import MEMORY_METRICS, memory_chapter
+from personacore.reporting.speed import SPEED_METRICS, speed_chapter
 
 Metrics = Mapping[str, Mapping[str, Any]]
 
 
 def report_page(
     metrics: Metrics,
+    speed: Metrics,
     model: ModelParams,
     train: TrainParams,
     evaluate: EvaluateParams,
@@ -29,21 +32,10 @@ def report_page(
         _evaluation(metrics["evaluate"], metrics["corpus"], evaluate),
         _ablations(metrics["ablations"], ablations),
         memory_chapter(*(metrics[name] for name in MEMORY_METRICS), chat.arms, chat.arm, memory),
+        speed_chapter(*(speed[name] for name in SPEED_METRICS)),
         _LIMITS,
     )
     return "\n\n".join(chapter.strip() for chapter in chapters) + "\n"
-
-
-def table(header: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
-    """A Markdown table.
-
-    >>> print(table(("a", "b"), [(1, 2)]))
-    | a | b |
-    |---|---|
-    | 1 | 2 |
-    """
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join(f"|{'|'.join(line)}|" if line[0] == "---" else f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _summary(metrics: Metrics) -> str:
@@ -70,8 +62,8 @@ def _summary(metrics: Metrics) -> str:
         ]
     return f"""# PersonaCore: technical report
 
-Written by the `report` stage. Every result below is read from `metrics/`, which `dvc repro` makes from `params.yaml`; shapes and rates
-are those of `params.yaml`.
+Written by the `report` stage. Every result below is read from `metrics/`: `dvc repro` writes it from `params.yaml`, except for the speed
+chapter, whose benchmarks are run by hand. Shapes and rates are those of `params.yaml`.
 
 A GPT of {evaluation["parameters"]:,} parameters, trained from nothing, predicts the stories of the validation file at
 {evaluation["bits_per_byte"]:.4f} bits per byte.{against}
@@ -94,7 +86,7 @@ split by document. SHA-256 of both files: `{corpus["sha256"]}`."""
 series of choices tell the same story. No natural corpus offers that floor: a loss there says how two models compare, here it also
 says how much is left to learn. No two stories are equal, within the splits or between them.
 
-**Decision: few names, said often.** Each story is about one or two people and one or two things, whose words stand in no other list
+**Decision: few names, said often.** Each story is about one or two people and one or two things, whose words are in no other list
 and are said again and again; what carries the information is passed once and never comes back. On stories that named many and
 repeated little, a model of this size learnt to avoid what had been said instead of copying it (`docs/EXPERIMENTS.md`)."""
 
@@ -198,12 +190,12 @@ def _evaluation(facts: Mapping[str, Any], corpus: Mapping[str, Any], evaluate: E
             ("consistent", f"{facts['consistent_fraction']:.1%}", "stories that keep every name, pronoun and thing straight")
         )
         samples.append(
-            ("sentences of its own", f"{facts['guessed_sentences_mean']:.2f}", "a story, which the grammar could not have told")
+            ("sentences of its own", f"{facts['guessed_sentences_mean']:.2f}", "per story: those that the grammar cannot produce")
         )
     checker = (
         """
 
-The checker behind the last two rows reads a story with the grammar itself: a sentence that the grammar could tell only of somebody or
+The checker of the last two rows reads a story with the grammar itself: a sentence that the grammar could tell only of somebody or
 something else is a contradiction, and a sentence that it could not tell at all is judged by its names and pronouns. It accepts real
 stories of the corpus and rejects stories with one changed name, pronoun or thing (`tests/test_consistency.py`)."""
         if floor
@@ -216,7 +208,7 @@ The loss is that of whole validation documents, each token scored once and predi
 {table(("", "value", "denominator"), rows)}
 
 A loss is not a story, so {facts["warm_samples"]} stories are written without a prompt at temperature {evaluate.temperature:g} and top-p
-{evaluate.top_p:g} and scored. Some of them stand in [samples.md](samples.md).
+{evaluate.top_p:g} and scored. Some of them are in [samples.md](samples.md).
 
 {table(("samples", "value", "meaning"), samples)}{checker}{_mentions(facts)}
 

@@ -169,7 +169,7 @@ class Actions:
             return visit.talk.both_ways(visit.said_last(text))
 
     def proof(self, visit: Visit) -> tuple[str, str, str, str, str]:
-        """The prompt behind the last answer, as text and as ids; where the memory acts and where sleep moved; the file."""
+        """The prompt of the last answer, as text and as ids; where the memory acts and where sleep moved; the file."""
         with in_words():
             last, moved, file = visit.talk.last, self._moved(visit), self.file(visit)
             if last is None:

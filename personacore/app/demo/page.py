@@ -11,7 +11,7 @@ What it knows about you is a small file of tensors. Tell it something and press 
 and ask: the answer comes from the weights, and *Proof* shows that nothing else was in the prompt.
 """
 PROOF = "All that the model was given to write its last answer. What you taught it is not in there."
-ACTS = "How far the memory moves what the model computes, as a share of it, behind each block and at each token of the answer."
+ACTS = "How far the memory moves what the model computes, as a share of it, after each block and at each token of the answer."
 MOVED = (
     "How far sleep has moved each projection's weights, as a share of their size, so that it understands more ways of asking."
 )
