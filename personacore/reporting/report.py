@@ -190,7 +190,11 @@ def _evaluation(facts: Mapping[str, Any], corpus: Mapping[str, Any], evaluate: E
             ("consistent", f"{facts['consistent_fraction']:.1%}", "stories that keep every name, pronoun and thing straight")
         )
         samples.append(
-            ("sentences of its own", f"{facts['guessed_sentences_mean']:.2f}", "per story: those that the grammar cannot produce")
+            (
+                "sentences of its own",
+                f"{facts['guessed_sentences_mean']:.2f}",
+                "per story: those that the grammar cannot produce",
+            )
         )
     checker = (
         """
