@@ -97,26 +97,28 @@ def encoding(peer: str) -> Figures:
 def first_token() -> Figures:
     """Milliseconds from a folder to a model, and to its first token, beyond importing torch, in processes of their own."""
     slim, chat = ([_load_and_first(folder) for _ in range(LOADS)] for folder in (SLIM, CHAT_EXPORT))
-    loads, firsts = zip(*slim, strict=True)
+    loads, firsts, threads = zip(*slim, strict=True)
     return {
         "value": statistics.median(firsts),
         "low": min(firsts),
         "high": max(firsts),
         "load_ms": statistics.median(loads),
-        "chat_load_ms": statistics.median(load for load, _ in chat),
+        "chat_load_ms": statistics.median(load for load, *_ in chat),
         "repeats": LOADS,
+        "threads": threads[0],
     }
 
 
-def _load_and_first(folder: Path) -> tuple[float, float]:
+def _load_and_first(folder: Path) -> tuple[float, float, int]:
     program = (
         "import time, torch; began = time.perf_counter(); import personacore; "
         f"core = personacore.load({str(folder)!r}); loaded = time.perf_counter(); "
-        "next(core.stream('Once')); print(1000 * (loaded - began), 1000 * (time.perf_counter() - loaded))"
+        "next(core.stream('Once')); "
+        "print(1000 * (loaded - began), 1000 * (time.perf_counter() - loaded), torch.get_num_threads())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    load, first = (round(float(figure), 1) for figure in done.stdout.split())
-    return load, first
+    load, first, threads = done.stdout.split()
+    return round(float(load), 1), round(float(first), 1), int(threads)
 
 
 def main() -> None:

@@ -128,9 +128,20 @@ def int8_loss() -> dict[str, float | int]:
     model, tokenizer = load_slim(SLIM)
     documents = split_documents(open_tokens(VALID_TOKENS), tokenizer.end_of_text)
     plain, whole = (
-        sum(_nats(writer, document) for document in documents) for writer in (CompiledGPT(model), CompiledGPT(model, int8=True))
+        np.array([_nats(writer, document) for document in documents])
+        for writer in (CompiledGPT(model), CompiledGPT(model, int8=True))
     )
-    return {"value": whole / plain - 1, "documents": len(documents), "nats": plain, "int8_nats": whole}
+    drawn = np.random.default_rng(0).integers(len(documents), size=(1000, len(documents)))  # a bootstrap over documents
+    low, high = np.quantile(whole[drawn].sum(1) / plain[drawn].sum(1) - 1, (0.025, 0.975)).tolist()
+    return {
+        "value": float(whole.sum() / plain.sum() - 1),
+        "low": low,
+        "high": high,
+        "documents": len(documents),
+        "nats": float(plain.sum()),
+        "int8_nats": float(whole.sum()),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _nats(model: CompiledGPT, document: np.ndarray) -> float:
