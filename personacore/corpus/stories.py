@@ -25,19 +25,23 @@ def draw_stories(seed: int, split: str, count: int, seen: set[bytes], workers: i
     Raises:
         UserError: the grammar keeps telling the same stories, so that `count` different ones are not to be had.
     """
-    found = 0
-    keys = (f"{seed}/{split}/{number}" for number in range(2 * count + 100))
+    found = drawn = 0
     with Pool(workers) as pool, tqdm(total=count, desc=f"{split} stories", unit="story", mininterval=1) as bar:
-        for story in pool.imap(draw_story, keys, chunksize=256):
-            digest = hashlib.blake2b(story.text.encode(), digest_size=16).digest()
-            if digest in seen:
-                continue
-            seen.add(digest)
-            yield story
-            found += 1
-            bar.update()
-            if found == count:
-                return
+        while found < count and drawn < 2 * count + 100:
+            # No more than are missing: a pool that is left with tasks kills its workers, and one that is killed while it
+            # writes a result keeps the lock that the pool then waits for.
+            numbers = range(drawn, drawn + count - found)
+            drawn = numbers.stop
+            for story in pool.imap(draw_story, (f"{seed}/{split}/{number}" for number in numbers), chunksize=256):
+                digest = hashlib.blake2b(story.text.encode(), digest_size=16).digest()
+                if digest in seen:
+                    continue
+                seen.add(digest)
+                yield story
+                found += 1
+                bar.update()
+    if found == count:
+        return
     raise UserError(f"data.{split}_documents: the grammar has no {count} different stories; ask for fewer")
 
 
