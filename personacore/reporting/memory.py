@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from personacore.params import ArmParams, MemoryParams
+from personacore.reporting.markdown import table
 
 MEMORY_METRICS = ("forgetting", "recall", "sessions", "writing")
 GATES = {
@@ -53,20 +54,32 @@ def memory_chapter(
     memory: MemoryParams,
 ) -> str:
     """The chapter as Markdown."""
-    rows = [
-        f"| `{name}`{' (ships)' if name == shipped else ''} | {facts['steps']:,} | {_protection(arms[name])} "
-        f"| {facts['story_bits_per_byte_after']:.4f} | {facts['story_forgotten']:+.1%} | {facts['dialogue_nats_per_token']:.3f} |"
-        for name, facts in forgetting.items()
-    ]
+    costs = table(
+        ("arm", "steps", "protected by", "stories, bits per byte", "forgotten", "conversations, nats per token"),
+        (
+            (
+                f"`{name}`{' (ships)' if name == shipped else ''}",
+                f"{facts['steps']:,}",
+                _protection(arms[name]),
+                f"{facts['story_bits_per_byte_after']:.4f}",
+                f"{facts['story_forgotten']:+.1%}",
+                f"{facts['dialogue_nats_per_token']:.3f}",
+            )
+            for name, facts in forgetting.items()
+        ),
+    )
     before = next(iter(forgetting.values()))["story_bits_per_byte_before"]
-    gates = [
-        f"| `{name}` | {meaning} | {_value(recall[name])} | {_interval(recall[name])} | {_threshold(recall[name])} |"
-        for name, meaning in GATES.items()
-        if name in recall
-    ]
+    gates = table(
+        ("gate", "asked", "value", "interval", "threshold"),
+        (
+            (f"`{name}`", meaning, _value(recall[name]), _interval(recall[name]), _threshold(recall[name]))
+            for name, meaning in GATES.items()
+            if name in recall
+        ),
+    )
     ways = writing["ways"]
     judged = [gate for gate in GATES if all(gate in found for found in ways.values())]
-    compared = [f"| `{gate}` | {' | '.join(f'{found[gate]:.1%}' for found in ways.values())} |" for gate in judged]
+    compared = table(("gate", *ways), ((f"`{gate}`", *(f"{found[gate]:.1%}" for found in ways.values())) for gate in judged))
     missed = [name for name, gate in recall.items() if gate.get("passed") is False]
     verdict = f"Missed: {', '.join(f'`{name}`' for name in missed)}." if missed else "All gates are passed."
     return f"""## Conversation, and what it costs
@@ -74,9 +87,7 @@ def memory_chapter(
 The base learns to converse from made-up conversations in which facts are told, asked for, corrected and forgotten. What protects its
 stories meanwhile differs by arm; the arms of one number of steps can be compared. The base stands at {before:.4f} bits per byte of stories.
 
-| arm | steps | protected by | stories, bits per byte | forgotten | conversations, nats per token |
-|---|---|---|---|---|---|
-{chr(10).join(rows)}
+{costs}
 
 ![Forgetting](../plots/forgetting.png)
 
@@ -113,9 +124,7 @@ Memories that were taught have slept; those that were corrected had slept before
 except where a value is what is asked about (`reversed`, `verified`, in context). An answer counts when the whole sentence is right, and as
 abstention when it says that it does not know. Intervals are 95 % bootstraps over facts; of drift, the least and the most of the memories.
 
-| gate | asked | value | interval | threshold |
-|---|---|---|---|---|
-{chr(10).join(gates)}
+{gates}
 
 {verdict}
 
@@ -129,9 +138,7 @@ telling. It does not show the rest: rows hold facts apart, so that a correction 
 a hundred tables, and a fact takes a second or two. An adapter by itself has to be read out and taught again as a whole each time; what
 its read-outs lose and make up on the way is in docs/EXPERIMENTS.md.
 
-| gate | {" | ".join(ways)} |
-|---|{"---|" * len(ways)}
-{chr(10).join(compared)}
+{compared}
 
 ![Where a low-rank memory lies](../plots/moved.png)
 
