@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -14,9 +13,11 @@ import pytest
 
 from personacore.app.cli import build_parser
 from tests.exported import ROOT, needs_a_model
+from tools.console import BLOCK, commands, program, stages_of
+from tools.console import reader as reader_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CONSOLE = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+CONSOLE = BLOCK.findall(README)
 BLOCKS = [block for block in CONSOLE if "personacore " in block]
 EXPERIMENTS = [block for block in CONSOLE if block not in BLOCKS]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -25,23 +26,14 @@ SURE = re.compile(r"\d+(?=% sure)")
 SHELL = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
 
 
-def commands(block: str) -> list[tuple[str, str]]:
-    """The commands of a console block, each with what stands below it."""
-    parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
-    return [(command, printed) for command, _, printed in (part.partition("\n") for part in parts)]
-
-
 @needs_a_model
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_a_command_prints_what_stands_below_it(block, tmp_path):
-    environment = os.environ | {"XDG_DATA_HOME": str(tmp_path), "OMP_NUM_THREADS": "2"}
-    program = f"{shlex.quote(sys.executable)} -m personacore.app.cli "
+    run = program(tmp_path)
     for command, printed in commands(block):
-        line = re.sub(r"\bpersonacore ", lambda _: program, command)
-        done = subprocess.run(["bash", "-c", line], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-        said, shown = done.stdout.strip(), printed.strip()
-        assert (done.returncode, SURE.sub("", said)) == (0, SURE.sub("", shown)), f"{command}\n{done.stderr}"
+        said, shown = run(command).strip(), printed.strip()
+        assert SURE.sub("", said) == SURE.sub("", shown), command
         # Other processors round differently, and a fact is learned by gradient.
         assert list(map(int, SURE.findall(said))) == pytest.approx(list(map(int, SURE.findall(shown))), abs=1)
 
@@ -77,21 +69,7 @@ def reader_anywhere(tmp_path_factory) -> Callable[[str], str]:
     """Runs a command in a reader's clone, which holds the smoke profile's results up to `evaluate`, and returns its output."""
     if not (ROOT / ".git").exists():
         pytest.skip("needs the repository's history, not a zip of it")
-    home = tmp_path_factory.mktemp("reader")
-    places = ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR")
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment |= {place: str(home / place) for place in places} | {"CI": "true"}  # so that DVC leaves no daemon behind
-
-    def run(command: str) -> str:
-        words = ["timeout", "180", "bash", "-c", command]
-        done = subprocess.run(words, cwd=home / "it", env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    someone = ["-c", "user.name=a reader", "-c", "user.email=reader@localhost", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", "clone", "--quiet", *someone, ROOT, home / "it"], check=True)
-    run("python -m personacore.app.cli profile smoke && dvc repro evaluate && git commit -qam smoke")
-    return run
+    return reader_of(tmp_path_factory.mktemp("reader"))
 
 
 @pytest.fixture
@@ -106,7 +84,7 @@ def reader(reader_anywhere) -> Callable[[str], str]:
 def test_an_experiment_runs_the_stages_and_changes_the_metrics_that_are_shown(block, reader):
     """In a clone with the smoke profile, whose model is made anew; numbers may differ in their last digits elsewhere."""
     experiment, difference = commands(block)
-    stages = [line for line in reader(experiment[0]).splitlines() if line.startswith(("Stage", "Running stage"))]
+    stages = stages_of(reader(experiment[0])).splitlines()
     assert sorted(stages) == sorted(experiment[1].splitlines())  # DVC takes what is independent in any order
     shown, found = (
         {tuple(line.split()[:2]): [float(number) for number in line.split()[2:4]] for line in text.splitlines()[1:]}
