@@ -15,6 +15,7 @@ from personacore.tokenizer.train import count_words, train_merges
 from personacore.yaml12 import read_yaml
 
 if TYPE_CHECKING:
+    from personacore.core import Core
     from personacore.model.gpt import GPT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,10 +54,32 @@ def model() -> "GPT":
 
 
 @pytest.fixture
-def tiny_rows(monkeypatch) -> None:
-    """Rows for a tiny model: as long as need be, and written with lone questions, since it has read no conversation."""
-    monkeypatch.setattr("personacore.memory.write.DECAY", 0.0)
-    monkeypatch.setattr("personacore.memory.write.Talks._before", lambda talks, number: [])
+def tiny_rows() -> Iterator[None]:
+    from tests.toys import tiny_rows
+
+    with tiny_rows():
+        yield
+
+
+@pytest.fixture(scope="session")
+def core(tmp_path_factory) -> "Core":
+    """A model that reads two statements, says where somebody lives, and is never changed."""
+    from tests.talking import talking_core
+
+    return talking_core(tmp_path_factory.mktemp("export"))
+
+
+@pytest.fixture(scope="session")
+def taught(core, tmp_path_factory) -> Callable[[Path, str], Path]:
+    """Puts a memory of that model which was taught a town in a new file: it is taught once, and copied."""
+    from tests.talking import SAYS
+    from tests.toys import tiny_rows
+
+    folder = tmp_path_factory.mktemp("taught")
+    with tiny_rows():
+        for town, (statement, _) in SAYS.items():
+            core.memory(folder / town).teach(statement)
+    return lambda path, town: shutil.copy(folder / town, path)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tests.toys import answering_model, toy_teaching
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-ROWS = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.5)
+ROWS = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=60, lr=0.5)
 KEY = "Your town"
 WHERE, UNKNOWN = plain_question(KEY), Fact(KEY, None).sentence
 TOWNS = ("Wexmouth", "Brindlemoor")

@@ -16,14 +16,9 @@ from personacore.errors import UserError
 from personacore.memory.influence import influence
 from personacore.memory.memory import Memory
 from personacore.memory.talk import Talk
-from tests.talking import KEY, SAYS, TOWNS, UNKNOWN, WHERE, running, say, talking_core, wipe
+from tests.talking import KEY, SAYS, TOWNS, UNKNOWN, WHERE, running, say, wipe
 
 pytestmark = pytest.mark.usefixtures("tiny_rows")
-
-
-@pytest.fixture(scope="module")
-def core(tmp_path_factory) -> Core:
-    return talking_core(tmp_path_factory.mktemp("export"))
 
 
 @pytest.fixture

@@ -9,23 +9,17 @@ import pytest
 from openai import OpenAI
 
 from personacore.app.serve import build_interface, until
-from personacore.core import Core
 from personacore.generation.prompts import encode_prompt
-from tests.talking import SAYS, TOWNS, UNKNOWN, WHERE, running, talking_core
+from tests.talking import SAYS, TOWNS, UNKNOWN, WHERE, running
 
 pytestmark = pytest.mark.usefixtures("tiny_rows")
 
 
-@pytest.fixture(scope="module")
-def core(tmp_path_factory) -> Core:
-    return talking_core(tmp_path_factory.mktemp("export"))
-
-
 @pytest.fixture
-def client(core, tmp_path) -> Iterator[OpenAI]:
+def client(core, taught, tmp_path) -> Iterator[OpenAI]:
     """A client of the interface, where two people have taught something."""
     for name, town in zip(("anna", "ben"), TOWNS, strict=True):
-        core.memory(tmp_path / f"{name}.safetensors").teach(SAYS[town][0])
+        taught(tmp_path / f"{name}.safetensors", town)
     with running(build_interface(core, tmp_path / "me.safetensors")) as address:
         yield OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
 

@@ -3,6 +3,8 @@
 import io
 import itertools
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -19,12 +21,12 @@ from personacore.memory.write import new_rows, write_facts
 from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
-from tests.toys import answering_model, toy_teaching
+from tests.toys import answering_model, tiny_rows, toy_teaching
 
 pytestmark = pytest.mark.usefixtures("tiny_rows")
 
 TOWN, DOG = Fact("Your town", "Wexmouth"), Fact("Your dog's name", "Biscuit")
-PLAIN = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.5)
+PLAIN = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=60, lr=0.5)
 IDENTITY = {"base_sha256": "a" * 64, "tokenizer_sha256": "b" * 64}
 WHERE = plain_question(TOWN.key)
 
@@ -41,12 +43,23 @@ def model(tokenizer):
     return answering_model(tokenizer, [Fact(TOWN.key, None), DOG, Fact("Your school", TOWN.value)])  # which spells the town
 
 
-@pytest.fixture
-def memory(model, tokenizer, tmp_path) -> Memory:
-    memory = Memory(model, tokenizer, tmp_path / "me.safetensors", toy_teaching(tokenizer, PLAIN), IDENTITY)
-    rows = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [TOWN], PLAIN, "seed")
-    memory._save(rows)
+def taught(model, tokenizer, path: Path, fact: Fact) -> Memory:
+    memory = Memory(model, tokenizer, path, toy_teaching(tokenizer, PLAIN), IDENTITY)
+    memory._save(write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [fact], PLAIN, "seed"))
     return memory
+
+
+@pytest.fixture(scope="module")
+def of_town(model, tokenizer, tmp_path_factory) -> Path:
+    """A memory that was taught the town, to copy."""
+    with tiny_rows():
+        return taught(model, tokenizer, tmp_path_factory.mktemp("taught") / "me.safetensors", TOWN).path
+
+
+@pytest.fixture
+def memory(model, tokenizer, of_town, tmp_path) -> Memory:
+    path = Path(shutil.copy(of_town, tmp_path))
+    return Memory(model, tokenizer, path, toy_teaching(tokenizer, PLAIN), IDENTITY)
 
 
 @pytest.fixture
@@ -179,11 +192,8 @@ def test_both_ways_answers_with_and_without_the_memory_and_is_no_part_of_the_con
 def test_two_people_who_talk_at_once_each_have_their_own_memory(model, tokenizer, tmp_path):
     people = []
     for name, town in (("one", "Wexmouth"), ("two", "Biscuit")):
-        memory = Memory(model, tokenizer, tmp_path / name, toy_teaching(tokenizer, PLAIN), IDENTITY)
         fact = Fact(TOWN.key, town)
-        rows = write_facts(model, tokenizer, new_rows(model, tokenizer, PLAIN), [fact], PLAIN, "seed")
-        memory._save(rows)
-        people.append((Talk(memory), fact.sentence))
+        people.append((Talk(taught(model, tokenizer, tmp_path / name, fact)), fact.sentence))
     answers = [talk.say(WHERE) for talk, _ in people]
     said = ["", ""]
     for pieces in itertools.zip_longest(*answers, fillvalue=""):  # a piece of the one, a piece of the other

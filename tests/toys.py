@@ -1,10 +1,12 @@
 """Tiny models and adapters with random weights, for any test, and a tiny model that answers questions."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
@@ -71,6 +73,15 @@ def toy_teaching(tokenizer: Tokenizer, rows: RowsParams = COMMITTED.rows, block_
     """Rows so, a short sleep, and one ordinary conversation."""
     ordinary, _ = encode_row(tokenizer, [Turn("hello", "I am glad.", "talk")], block_size)
     return Teaching(rows, SHORT_SLEEP, torch.from_numpy(ordinary)[None])
+
+
+@contextmanager
+def tiny_rows() -> Iterator[None]:
+    """Rows for a tiny model: as long as need be, and written with lone questions, since it has read no conversation."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("personacore.memory.write.DECAY", 0.0)
+        patched.setattr("personacore.memory.write.Talks._before", lambda talks, number: [])
+        yield
 
 
 def toy_tokens(rows: int = 4, length: int = TOY.block_size, seed: int = 1) -> torch.Tensor:
