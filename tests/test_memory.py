@@ -1,5 +1,6 @@
 """A memory in a file: what is taught, asked, corrected, slept on and forgotten, and what is said when that cannot be done."""
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -12,18 +13,28 @@ from personacore.memory import sleep as sleep_module
 from personacore.memory.facts import Fact
 from personacore.memory.memory import Memory
 from personacore.memory.teach import new_adapter
+from personacore.memory.teaching import Teaching
 from personacore.memory.write import fact_hash
 from personacore.model.adapter import save_adapter
 from personacore.model.consolidated import Consolidated
+from personacore.model.gpt import GPT
+from personacore.tokenizer.bpe import Tokenizer
 from tests.talks import DOG, JOB
-from tests.toys import SHORT_SLEEP, answering_model, toy_teaching
+from tests.toys import COMMITTED, SHORT_SLEEP, answering_model, toy_teaching
 
 IDENTITY = {"base_sha256": "a" * 64, "tokenizer_sha256": "b" * 64}
+# What the model says is made up here, so that what is learned need not be sure.
+ROWS = dataclasses.replace(COMMITTED.rows, steps=3)
+SLEEP = dataclasses.replace(SHORT_SLEEP, max_steps=2, warmup_steps=1, check_interval=1)
+
+
+def teaching(tokenizer: Tokenizer) -> Teaching:
+    return dataclasses.replace(toy_teaching(tokenizer, ROWS), sleep=SLEEP)
 
 
 @pytest.fixture
 def memory(model, tokenizer, tmp_path) -> Memory:
-    return Memory(model, tokenizer, tmp_path / "me.safetensors", toy_teaching(tokenizer), IDENTITY)
+    return Memory(model, tokenizer, tmp_path / "me.safetensors", teaching(tokenizer), IDENTITY)
 
 
 def said(monkeypatch, replies: dict[str, str]) -> list[list[int]]:
@@ -67,16 +78,20 @@ def test_a_value_that_was_cut_off_is_not_learned(memory, monkeypatch, statement,
 BOTH = ("My dog is called Biscuit and I am a baker.", f"{DOG.sentence} {JOB.sentence}")
 
 
+@pytest.fixture(scope="module")
+def reader(tokenizer) -> GPT:
+    """Reads a statement of two facts, and another."""
+    return answering_model(tokenizer, [], lessons=[BOTH, ("My job is cook.", "Your job is cook.")])
+
+
 @pytest.mark.parametrize("reading, expected", [
     ("Your dog's name is Bisccuit. Your job is baker.", [DOG, JOB]),
     ("Your dog's name is Biscui. Your job is bakerr.", [DOG, JOB]),
     ("Your cat's age is Bisccuit. Your job is baker.", []),
     ("Your dog's name is unknown to me. Your job is bakerr.", []),
 ])  # fmt: skip
-def test_a_misspelled_value_is_chosen_from_the_statement_if_the_rest_was_read(
-    memory, tokenizer, monkeypatch, reading, expected
-):
-    memory.model = answering_model(tokenizer, [], lessons=[BOTH, ("My job is cook.", "Your job is cook.")])
+def test_a_misspelled_value_is_chosen_from_the_statement_if_the_rest_was_read(memory, reader, monkeypatch, reading, expected):
+    memory.model = reader
     said(monkeypatch, {BOTH[0]: reading})
     assert memory.read(BOTH[0]) == expected
 
@@ -97,7 +112,7 @@ def test_a_question_that_would_push_the_conversation_out_of_the_block_is_refused
 
 def test_two_that_teach_one_file_at_once_do_not_undo_each_other(memory, model, tokenizer, monkeypatch):
     said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence, "I am a baker.": JOB.sentence})
-    other = Memory(model, tokenizer, memory.path, toy_teaching(tokenizer), IDENTITY)
+    other = Memory(model, tokenizer, memory.path, teaching(tokenizer), IDENTITY)
 
     def meanwhile(step: int, sure: float) -> None:
         if not memory.count:
@@ -105,7 +120,7 @@ def test_two_that_teach_one_file_at_once_do_not_undo_each_other(memory, model, t
 
     with pytest.raises(UserError, match="changed by another program meanwhile"):
         other.teach("I am a baker.", meanwhile)
-    assert Memory(model, tokenizer, memory.path, toy_teaching(tokenizer), IDENTITY).count == 1
+    assert Memory(model, tokenizer, memory.path, teaching(tokenizer), IDENTITY).count == 1
     assert other.teach("I am a baker.").understood and other.count == 2
     assert memory.ask("What is my job?") and memory.count == 2
 
@@ -138,7 +153,7 @@ def test_what_sleep_has_taught_outlives_a_new_fact_and_not_a_forgotten_one(memor
     slept = memory.sleep()
     assert memory.has_slept and slept.facts == (DOG,) and memory.count == 1 and slept.memory.rows is memory.rows
     assert b"Biscuit" not in memory.path.read_bytes()
-    again = Memory(memory.model, tokenizer, memory.path, toy_teaching(tokenizer), IDENTITY)
+    again = Memory(memory.model, tokenizer, memory.path, teaching(tokenizer), IDENTITY)
     assert again.has_slept and torch.equal(again.rows.vectors, memory.rows.vectors)
     memory.teach("I am a baker.")
     assert memory.has_slept and memory.count == 2 and memory.adapter.lora is slept.memory.lora
@@ -203,7 +218,7 @@ def test_a_low_rank_adapter_is_no_memory_to_go_on_with(memory, model, tokenizer)
     lora = new_adapter(model, tokenizer, SHORT_SLEEP)
     save_adapter(memory.path, lora, {**memory.identity, "facts": 1})
     with pytest.raises(UserError, match="holds no rows for this model"):
-        Memory(model, tokenizer, memory.path, toy_teaching(tokenizer), IDENTITY)
+        Memory(model, tokenizer, memory.path, teaching(tokenizer), IDENTITY)
 
 
 def test_a_taught_memory_is_saved_for_its_owner_only_and_opens_again(memory, tokenizer, monkeypatch):
@@ -212,7 +227,7 @@ def test_a_taught_memory_is_saved_for_its_owner_only_and_opens_again(memory, tok
     assert [learned.fact for learned in lesson.learned] == [DOG] and lesson.understood
     assert memory.path.stat().st_mode & 0o777 == 0o600
     assert b"Biscuit" not in memory.path.read_bytes()
-    again = Memory(memory.model, tokenizer, memory.path, toy_teaching(tokenizer), IDENTITY)
+    again = Memory(memory.model, tokenizer, memory.path, teaching(tokenizer), IDENTITY)
     assert again.count == 1
     assert again.rows.spans == memory.rows.spans and torch.equal(again.rows.vectors, memory.rows.vectors)
 
