@@ -31,7 +31,7 @@ LOST = Fact("Your job", language.FORGOTTEN)
 TOWN = Fact("Your town", "Wexmouth")
 UNTOLD = ["Your dog's age", "Your cat's name", "Your town", "Your age", "Your ladder"]
 # Plain questions are all that the tiny model reads.
-PLAIN = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=200, lr=0.5)
+PLAIN = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=60, lr=0.5)
 KEYS = [DOG.key, LOST.key, *UNTOLD]
 
 
