@@ -22,8 +22,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Toy models are several times faster on one thread. Torch reads this when it is first imported, which is after here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Threads of what tests start must not spin for long while they wait for each other: another test may have their core.
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 
 @pytest.fixture(scope="module")
