@@ -2,10 +2,10 @@
 on AMD processors (measured with 64 rows on AVX-512).
 """
 
-from torch import Tensor, backends, ops
+from torch import Tensor, ops
 from torch.nn import functional
 
-HAS_ONEDNN = backends.mkldnn.is_available() and hasattr(ops.mkldnn, "_linear_pointwise")
+from personacore.model.products import HAS_ONEDNN
 
 
 class PackedLinear:
