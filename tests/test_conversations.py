@@ -6,11 +6,11 @@ import torch
 
 from personacore.corpus.dialogue.turns import Turn
 from personacore.evaluation.conversations import conversation_loss
-from personacore.evaluation.loss import IGNORED
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_answer, encode_prompt, encode_question, encode_row
 from personacore.memory.converse import set_apart
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
+from personacore.model.targets import IGNORED
 from personacore.training.conversations import ConversationRows
 from personacore.training.drills import DrillRows
 from tests.talks import TALKS

@@ -10,9 +10,9 @@ from personacore.corpus.dialogue.language import UNKNOWN, say_fact
 from personacore.corpus.dialogue.splits import Splits
 from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
-from personacore.evaluation.loss import IGNORED
 from personacore.generation.prompts import encode_answer, encode_row
 from personacore.memory.facts import read_facts
+from personacore.model.targets import IGNORED
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 from personacore.training.drills import DrillRows, encode_drill

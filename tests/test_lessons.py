@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from personacore.corpus.dialogue import language
-from personacore.evaluation.loss import IGNORED
 from personacore.generation.prompts import encode_prompt
 from personacore.memory import write
 from personacore.memory.facts import Fact, read_facts, topic_of
 from personacore.memory.lessons import MOST_POSITIVES, Lessons
 from personacore.memory.scoring import pad_lessons
 from personacore.memory.write import Talks
+from personacore.model.targets import IGNORED
 from personacore.tokenizer.bpe import Tokenizer
 from tests.talks import DOG, JOB, VALUES, trained_tokenizer
 from tests.toys import COMMITTED

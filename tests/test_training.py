@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 from torch.nn import functional
 
 from personacore.errors import UserError
-from personacore.evaluation.loss import IGNORED, document_loss
+from personacore.evaluation.loss import document_loss
 from personacore.model import tensors
 from personacore.model.files import build_model
 from personacore.model.gpt import GPT, GPTConfig
+from personacore.model.targets import IGNORED
 from personacore.params import load_params
 from personacore.training.batches import Batches, row_starts
 from personacore.training.distributed import World

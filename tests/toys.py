@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from personacore.corpus.dialogue import language
 from personacore.corpus.dialogue.turns import Turn
-from personacore.evaluation.loss import IGNORED
 from personacore.generation.prompts import encode_row
 from personacore.memory.facts import Fact, plain_question
 from personacore.memory.scoring import pad_lessons
@@ -22,6 +21,7 @@ from personacore.memory.write import name_of
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.model.lora import LoRA
 from personacore.model.rows import MemoryRows
+from personacore.model.targets import IGNORED
 from personacore.params import RowsParams, load_params
 from personacore.tokenizer.bpe import Tokenizer
 

@@ -7,9 +7,10 @@ import torch
 from torch.nn import functional
 
 from personacore.corpus.dialogue.turns import Turn
-from personacore.evaluation.loss import IGNORED, Loss
+from personacore.evaluation.loss import Loss
 from personacore.generation.prompts import encode_row
 from personacore.model.gpt import GPT
+from personacore.model.targets import IGNORED
 from personacore.tokenizer.bpe import Tokenizer
 
 BATCH_ROWS = 32

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from personacore.model.gpt import GPT
+from personacore.model.targets import IGNORED
 from personacore.tokenizer.bpe import Tokenizer
-
-IGNORED = -100  # the target that `cross_entropy` leaves out
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from personacore.corpus.dialogue.turns import Turn
-from personacore.evaluation.loss import IGNORED
+from personacore.model.targets import IGNORED
 from personacore.tokenizer.bpe import Tokenizer
 
 

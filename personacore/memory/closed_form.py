@@ -13,13 +13,13 @@ from torch.nn import functional
 
 from personacore.corpus.dialogue.language import say_fact
 from personacore.corpus.dialogue.values import Values
-from personacore.evaluation.loss import IGNORED
 from personacore.generation.prompts import encode_answer
 from personacore.memory.facts import Fact
 from personacore.memory.lessons import Lessons
 from personacore.memory.scoring import pad_lessons
 from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
+from personacore.model.targets import IGNORED
 from personacore.tokenizer.bpe import Tokenizer
 
 PHRASINGS = 8  # questions a fact

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from personacore.corpus.dialogue import language
-from personacore.evaluation.loss import IGNORED
 from personacore.generation.prompts import encode_answer, encode_prompt
 from personacore.memory.facts import Lesson
 from personacore.model.gpt import GPT
+from personacore.model.targets import IGNORED
 from personacore.tokenizer.bpe import Tokenizer
 
 

@@ -17,13 +17,13 @@ from personacore.corpus.dialogue.conversation import Draw, Topic
 from personacore.corpus.dialogue.splits import Splits
 from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
-from personacore.evaluation.loss import IGNORED
 from personacore.generation.prompts import encode_row
 from personacore.memory.facts import Fact, Lesson, topic_of
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.model.consolidated import Taught
 from personacore.model.gpt import GPT
 from personacore.model.rows import LONGEST, Key, MemoryRows, hash_of
+from personacore.model.targets import IGNORED
 from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from personacore.corpus.dialogue.turns import Turn
-from personacore.evaluation.loss import IGNORED
 from personacore.generation.prompts import encode_row
+from personacore.model.targets import IGNORED
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.training.batches import Rows
 

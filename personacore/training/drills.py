@@ -8,8 +8,8 @@ from personacore.corpus.dialogue.drills import Drill, draw_drill
 from personacore.corpus.dialogue.language import say_fact
 from personacore.corpus.dialogue.splits import Splits
 from personacore.corpus.dialogue.values import Values
-from personacore.evaluation.loss import IGNORED
 from personacore.generation.prompts import encode_answer, encode_question
+from personacore.model.targets import IGNORED
 from personacore.tokenizer.bpe import Tokenizer
 
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from personacore.errors import UserError
-from personacore.evaluation.loss import IGNORED, Loss
+from personacore.evaluation.loss import Loss
 from personacore.model.gpt import GPT
+from personacore.model.targets import IGNORED
 from personacore.params import TrainParams
 from personacore.training.batches import Rows
 from personacore.training.checkpoint import Progress, copy_weights, load_state, save_state
