@@ -14,6 +14,30 @@ from personacore.errors import UserError
 from personacore.typed import build, require
 from personacore.yaml12 import read_yaml
 
+GATES = (
+    "in_context_recall",
+    "in_context_abstention",
+    "taught_greedy",
+    "h1_greedy",
+    "h2_greedy",
+    "h2_sampled",
+    "adapter_off",
+    "wrong_user",
+    "abstain_known_slot",
+    "abstain_unseen_slot",
+    "abstain_other_person",
+    "sequential_100_accuracy",
+    "first_fact",
+    "backward_transfer",
+    "story_drift",
+    "dialogue_drift",
+    "update_new",
+    "update_old_leak",
+    "forget_emission",
+    "forget_abstain",
+    "reversed_greedy",
+)
+
 
 @dataclass(frozen=True)
 class DataParams:
@@ -137,11 +161,14 @@ class ArmParams:
     ewc_strength: float
     distill_weight: float
 
-    def __post_init__(self) -> None:
-        require(self.steps >= 1, f"chat.arms: steps {self.steps} is below 1")
+    def check(self, where: str, warmup_steps: int) -> None:
+        """Raise a UserError that names the wrong key, behind the path of the arm."""
+        require(self.steps >= 1, f"{where}.steps: {self.steps} is below 1")
         for name in ("story_rows", "ewc_strength", "distill_weight"):
-            require(getattr(self, name) >= 0, f"chat.arms: {name} {getattr(self, name)} is below 0")
-        require(self.distill_weight == 0 or self.story_rows > 0, "chat.arms: distill_weight has no story_rows to distill on")
+            require(getattr(self, name) >= 0, f"{where}.{name}: {getattr(self, name)} is below 0")
+        distills = self.distill_weight > 0
+        require(not distills or self.story_rows > 0, f"{where}.distill_weight: {self.distill_weight} needs story_rows above 0")
+        require(warmup_steps <= self.steps, f"chat.warmup_steps: {warmup_steps} is above {where}.steps {self.steps}")
 
 
 @dataclass(frozen=True)
@@ -164,8 +191,9 @@ class ChatParams:
             require(getattr(self, name) > 0, f"chat.{name}: {getattr(self, name)} is not above 0")
         for name in ("drill_rows", "warmup_steps"):
             require(getattr(self, name) >= 0, f"chat.{name}: {getattr(self, name)} is below 0")
-        for name in self.arms:
+        for name, arm in self.arms.items():
             require(re.fullmatch(r"[a-z0-9_]+", name) is not None, f"chat.arms.{name}: use a-z, 0-9 and _ in names")
+            arm.check(f"chat.arms.{name}", self.warmup_steps)
         require(self.arm in self.arms, f"chat.arm: {self.arm} is none of {', '.join(self.arms)}")
 
 
@@ -192,7 +220,7 @@ class RowsParams:
 class SleepParams:
     rank: int
     alpha: float
-    targets: tuple[str, ...]
+    targets: tuple[Literal["q_proj", "k_proj", "v_proj", "c_proj", "fc_in", "fc_out"], ...]
     lr: float
     max_steps: int
     warmup_steps: int
@@ -217,6 +245,11 @@ class SleepParams:
             require(0 <= getattr(self, name) <= 1, f"memory.sleep.{name}: {getattr(self, name)} is not from 0 to 1")
         for name in ("alpha", "lr"):
             require(getattr(self, name) > 0, f"memory.sleep.{name}: {getattr(self, name)} is not above 0")
+        require(len(self.targets) > 0, "memory.sleep.targets: [] names no projection")
+        require(
+            self.warmup_steps <= self.max_steps,
+            f"memory.sleep.warmup_steps: {self.warmup_steps} is above memory.sleep.max_steps {self.max_steps}",
+        )
 
 
 @dataclass(frozen=True)
@@ -236,6 +269,10 @@ class MemoryParams:
         for name in ("facts", "seeds", "questions", "draws", "sessions"):
             require(getattr(self, name) >= 1, f"memory.{name}: {getattr(self, name)} is below 1")
         require(self.people >= 2, f"memory.people: {self.people} is below 2, and one is asked with the memory of another")
+        for name in self.gates:
+            require(name in GATES, f"memory.gates.{name}: unknown key; memory.gates has {', '.join(GATES)}")
+        for name in GATES:
+            require(name in self.gates, f"memory.gates.{name} is missing")
 
     def scaled(self) -> "MemoryParams":
         """These params as the protocol has them: a fifth of the people and one seed when it is quick."""
@@ -294,4 +331,8 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     Raises:
         UserError: a key is unknown, missing, of the wrong type or impossible; the message names it by its path.
     """
-    return build(Params, read_yaml(path))
+    params: Params = build(Params, read_yaml(path))
+    block, n_layer = params.memory.rows.block, params.model.n_layer
+    # Not a matter of the section itself: an ablation may have fewer layers, because it is never taught.
+    require(block < n_layer, f"memory.rows.block: {block} is not below model.n_layer {n_layer}")
+    return params

@@ -2,6 +2,7 @@ import dataclasses
 import math
 import re
 from pathlib import Path
+from typing import Literal, get_args, get_type_hints
 
 import pytest
 from dvc.utils.hydra import apply_overrides
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personacore.errors import UserError
-from personacore.params import Params, load_params
+from personacore.model.gpt import PROJECTIONS
+from personacore.params import GATES, Params, SleepParams, load_params
 from personacore.yaml12 import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -137,6 +139,16 @@ def test_any_value_that_dvc_writes_is_read_back(tmp_path_factory, value):
         ("evaluate.prompts", "Once", "evaluate.prompts: 'Once' is not a list"),
         ("evaluate.prompts", ["Once", 2], "evaluate.prompts[1]: 2 is not text"),
         ("ablations", None, "ablations: None is not a mapping"),
+        ("memory.sleep.targets", "q_proj", "memory.sleep.targets: 'q_proj' is not a list"),
+        ("memory.sleep.targets", ["q_proj", "lm_head"], "memory.sleep.targets[1]: 'lm_head' is none of q_proj, k_proj"),
+        ("memory.gates.h3_greedy", 0.9, "memory.gates.h3_greedy: unknown key; memory.gates has in_context_recall,"),
+        ("memory.gates.h2_greedy", "high", "memory.gates.h2_greedy: 'high' is not a number"),
+        ("memory.gates", None, "memory.gates: None is not a mapping"),
+        ("chat.arms.ewc.rank", 8, "chat.arms.ewc.rank: unknown key; chat.arms.ewc has steps, story_rows"),
+        ("chat.arms.ewc.steps", 1.5, "chat.arms.ewc.steps: 1.5 is not a whole number"),
+        ("chat.arms.ewc", {"steps": 200}, "chat.arms.ewc.story_rows is missing"),
+        ("chat.arms.ewc", 200, "chat.arms.ewc: 200 is not a section of keys"),
+        ("chat.arms", [], "chat.arms: [] is not a mapping"),
     ],
 )
 def test_an_unknown_key_or_a_wrong_type_is_named_by_its_path(tmp_path, key, value, message):
@@ -189,6 +201,20 @@ def test_an_unknown_key_or_a_wrong_type_is_named_by_its_path(tmp_path, key, valu
         ("evaluate.top_p", 0),
         ("evaluate.top_p", 1.1),
         ("export.dtype", "int8"),
+        ("chat.arm", "none"),
+        ("chat.warmup_steps", -1),
+        ("chat.warmup_steps", 201),
+        ("chat.arms.ewc.steps", 0),
+        ("chat.arms.ewc.story_rows", -1),
+        ("chat.arms.ewc.ewc_strength", -0.5),
+        ("chat.arms.ewc.distill_weight", 0.5),
+        ("memory.protocol", "slow"),
+        ("memory.people", 1),
+        ("memory.rows.block", -1),
+        ("memory.rows.block", 4),
+        ("memory.sleep.targets", []),
+        ("memory.sleep.warmup_steps", 0),
+        ("memory.sleep.warmup_steps", 151),
     ],
 )
 def test_an_impossible_value_is_named_by_its_path(tmp_path, key, value):
@@ -202,6 +228,29 @@ def test_values_that_exclude_each_other_are_both_named(tmp_path):
     assert error_of(tmp_path, **changes) == "model.n_head: 5 does not divide model.n_embd 384"
     changes = {"train.batch_size": 32, "train.micro_batch_size": 5}
     assert error_of(tmp_path, **changes) == "train.micro_batch_size: 5 does not divide train.batch_size 32"
+    changes = {"model.n_layer": 2, "memory.rows.block": 2}
+    assert error_of(tmp_path, **changes) == "memory.rows.block: 2 is not below model.n_layer 2"
+    changes = {"chat.warmup_steps": 10, "chat.arms.replay.steps": 9}
+    assert error_of(tmp_path, **changes) == "chat.warmup_steps: 10 is above chat.arms.replay.steps 9"
+    changes = {"memory.sleep.max_steps": 4, "memory.sleep.warmup_steps": 5}
+    assert error_of(tmp_path, **changes) == "memory.sleep.warmup_steps: 5 is above memory.sleep.max_steps 4"
+
+
+def test_steps_of_warm_up_may_be_all_there_are(tmp_path):
+    changes = {"memory.sleep.max_steps": 5, "memory.sleep.warmup_steps": 5, "chat.warmup_steps": 200}
+    assert params_with(tmp_path, **changes).memory.sleep.max_steps == 5
+
+
+def test_the_projections_that_sleep_may_change_are_those_of_the_model(tmp_path):
+    assert params_with(tmp_path, **{"memory.sleep.targets": list(PROJECTIONS)}).memory.sleep.targets == PROJECTIONS
+    assert get_args(get_type_hints(SleepParams)["targets"]) == (Literal[PROJECTIONS], ...)
+
+
+def test_every_gate_of_the_evaluation_is_there_and_no_other(tmp_path):
+    gates = read_yaml(COMMITTED)["memory"]["gates"]
+    assert tuple(gates) == GATES
+    del gates["first_fact"]
+    assert error_of(tmp_path, **{"memory.gates": gates}) == "memory.gates.first_fact is missing"
 
 
 def test_a_missing_key_is_named_by_its_path(tmp_path):
