@@ -1,5 +1,6 @@
 import random
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,26 @@ def test_ids_of_a_word_are_those_of_any_merges(text, pairs):
             name.append(255 + len(merges))
     tokenizer = Tokenizer(merges)
     expected = [*tokenizer.encode(text), tokenizer.end_of_text] if text else []
-    assert BlockEncoder(tokenizer).encode(text.encode())[0].tolist() == expected
+    encoder = BlockEncoder(tokenizer)
+    assert encoder.encode(text.encode())[0].tolist() == expected
+    ids = np.frombuffer(text.encode(), np.uint8).astype(np.uint16)
+    end = compiled_words._merge_long(encoder._merges, ids, 0, len(ids))  # the way of long words
+    assert ids[:end].tolist() == expected[:-1]
+
+
+def test_a_long_word_has_the_ids_of_the_plain_path_many_times_as_fast_as_in_passes():
+    rng = random.Random(3)
+    parts = ["".join(rng.choices("abcdefgh", k=rng.randint(2, 6))) for _ in range(300)]
+    tokenizer = Tokenizer(train_merges(count_words(["".join(rng.choices(parts, k=9000))]), 900))
+    encoder, word = BlockEncoder(tokenizer), "".join(rng.choices(parts, k=30000)).encode()
+    assert encoder.encode(word)[0].tolist() == [*tokenizer.encode(word.decode()), tokenizer.end_of_text]
+    seconds = []
+    for merge in (compiled_words._merge, compiled_words._merge_long):
+        ids = np.frombuffer(word, np.uint8).astype(np.uint16)
+        began = time.perf_counter()
+        merge(encoder._merges, ids, 0, len(ids))
+        seconds.append(time.perf_counter() - began)
+    assert seconds[1] < seconds[0] / 4
 
 
 def test_words_beyond_what_is_remembered_have_the_same_ids(monkeypatch, small_tokenizer):

@@ -24,6 +24,7 @@ OPTIONS = {"cache": True, "nogil": True}
 INLINE = {**OPTIONS, "forceinline": True}
 FREE, LONG = np.uint64(0), np.uint64(1 << 63)
 LETTER, NUMBER, SPACE, OTHER = range(4)
+MAX_WORD_BYTES = 256  # up to which passes are faster; text without spaces is one word, however long
 ENCODED_WORDS = 2**17  # so many are remembered with their ids; frequent words come early
 ENCODED_BYTES = 2**21  # of these words; no word has more ids than bytes
 
@@ -341,6 +342,70 @@ def _merge(merges, ids, start, end):  # noqa: ANN001, ANN202
         end = put
 
 
+class Waiting(NamedTuple):
+    """Pairs by the id that each merges to, in the order in which they were met: a linked list for every id."""
+
+    first: np.ndarray  # int32 (ids,): the first entry of each id, or -1
+    last: np.ndarray  # int32 (ids,)
+    lefts: np.ndarray  # int32 (entries,): where the pair begins
+    behind: np.ndarray  # int32 (entries,): the entry of the same id behind this one, or -1
+    size: np.ndarray  # int64 (1,): entries held
+
+
+@njit(**INLINE)
+def _wait(waiting, merges, symbols, left, right):  # noqa: ANN001, ANN202
+    """Add the pair of two symbols, given by their places, if it is one that merges."""
+    merged = merges[_pair_slot(merges, symbols[left], symbols[right]), 1]
+    if merged < 0:
+        return
+    entry = waiting.size[0]
+    waiting.size[0] = entry + 1
+    waiting.lefts[entry], waiting.behind[entry] = left, -1
+    if waiting.first[merged] < 0:
+        waiting.first[merged] = entry
+    else:
+        waiting.behind[waiting.last[merged]] = entry
+    waiting.last[merged] = entry
+
+
+@njit(**OPTIONS)
+def _merge_long(merges, ids, start, end):  # noqa: ANN001, ANN202
+    """`_merge` in time that grows with the number of ids alone, and not with the merges that they use.
+
+    What an id is part of has a greater one: each takes its turn once. Pairs of one id overlap only where both halves are the
+    same, and those are met from left to right.
+    """
+    length, most = end - start, 1 << 16  # ids
+    symbols, after, before = ids[start:end].astype(np.int32), np.arange(1, length + 1), np.arange(-1, length)
+    first, last = np.full(most, -1, np.int32), np.empty(most, np.int32)
+    entries = 3 * length  # a pair for each id, and two for each merge
+    waiting = Waiting(first, last, np.empty(entries, np.int32), np.empty(entries, np.int32), np.zeros(1, np.int64))
+    for left in range(length - 1):
+        _wait(waiting, merges, symbols, left, left + 1)
+    for merged in range(256, most):
+        entry = first[merged]
+        while entry >= 0:
+            left, entry = waiting.lefts[entry], waiting.behind[entry]
+            right = after[left]
+            if symbols[left] < 0 or right == length:
+                continue
+            if merges[_pair_slot(merges, symbols[left], symbols[right]), 1] != merged:
+                continue  # one of the two has since merged with its other neighbour
+            symbols[left], symbols[right] = merged, -1
+            after[left] = after[right]
+            before[after[left]] = left
+            if before[left] >= 0:
+                _wait(waiting, merges, symbols, before[left], left)
+            if after[left] < length:
+                _wait(waiting, merges, symbols, left, after[left])
+    place = 0
+    while place < length:
+        ids[start] = symbols[place]
+        start += 1
+        place = after[place]
+    return start
+
+
 @njit(**OPTIONS)
 def _encode(data, separator, kinds, words, ids, merges, end_of_text, out):  # noqa: ANN001, ANN202
     """Fill `out` with ids; how many, of how many documents, with how many bytes. A word's value is where its ids end."""
@@ -366,7 +431,10 @@ def _encode(data, separator, kinds, words, ids, merges, end_of_text, out):  # no
             else:
                 for place in range(start, stop):
                     out[written + place - start] = data[place]
-                merged = _merge(merges, out, written, written + stop - start)
+                if stop - start <= MAX_WORD_BYTES:
+                    merged = _merge(merges, out, written, written + stop - start)
+                else:
+                    merged = _merge_long(merges, out, written, written + stop - start)
                 word = _add(words, slot, mark, data, start, stop)
                 if word != 0:
                     first = values[word - 1]
