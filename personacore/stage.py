@@ -28,9 +28,13 @@ def run_stage(name: str, main: Callable[[Speed], None]) -> None:
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            message = "the disk is full: free some space and rerun"
+        elif error.filename:  # an input that is gone, a folder that may not be written: nothing that a traceback explains
+            message = f"{error.filename}: {error.strerror}"
+        else:
             raise
-        print(f"{name}: the disk is full: free some space and rerun", file=sys.stderr)
+        print(f"{name}: {message}", file=sys.stderr)
         raise SystemExit(1) from None
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

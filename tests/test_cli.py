@@ -123,6 +123,12 @@ def test_wrong_use_is_status_2_and_says_the_usage(capsys, arguments):
     assert "usage: personacore" in printed.err
 
 
+def test_a_file_that_the_system_refuses_is_told_in_one_line(tmp_path, capsys):
+    (tmp_path / "config.json").mkdir()
+    assert cli.main(["complete", "a", "--model", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"personacore: {tmp_path / 'config.json'}: Is a directory\n"
+
+
 COMMANDS = ["complete", "chat", "teach", "ask", "forget", "sleep", "memory", "demo", "serve", "profile", "bench"]
 
 

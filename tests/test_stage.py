@@ -39,6 +39,7 @@ def test_of_several_processes_the_first_reports(tmp_path, monkeypatch):
     [
         (UserError("model.n_head: 5 does not divide"), "train: model.n_head: 5 does not divide\n"),
         (OSError(errno.ENOSPC, "No space left on device"), "train: the disk is full: free some space and rerun\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "data/models"), "train: data/models: Permission denied\n"),
     ],
 )
 def test_an_error_of_the_users_is_one_line_and_status_1(tmp_path, capsys, error, line):

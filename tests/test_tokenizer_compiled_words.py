@@ -1,3 +1,5 @@
+import errno
+import io
 import random
 import sys
 import time
@@ -213,6 +215,23 @@ def test_what_the_plain_path_refuses_is_refused_in_its_words(tmp_path, monkeypat
     assert found == (told(encode_corpus, tmp_path / "tokenizer.json", path, target, 1), told(count_file, path, 1))
     assert all(isinstance(message, str) for message in found)
     assert target.read_bytes() == b"good"
+
+
+class Broken(io.BytesIO):
+    def read(self, size=-1):
+        raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_disk_that_fails_while_it_is_read_is_told_by_the_name_of_the_file(tmp_path, monkeypatch, small_tokenizer, compiled):
+    save_tokenizer(small_tokenizer, tmp_path / "tokenizer.json", {})
+    path, opened = tmp_path / "corpus.txt", Path.open
+    path.write_text("One.")
+    monkeypatch.setattr(Path, "open", lambda file, *mode: Broken() if file == path else opened(file, *mode))
+    if not compiled:
+        plain(monkeypatch)
+    expected = f"{path}: Input/output error; a corpus is a readable text file"
+    assert told(count_file, path, 1) == told(encode_corpus, tmp_path / "tokenizer.json", path, tmp_path / "ids", 1) == expected
 
 
 def test_a_huge_document_is_left_to_the_plain_path(tmp_path, monkeypatch):

@@ -125,6 +125,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe has left; there is nobody to tell
         return 1
+    except OSError as error:
+        if not error.filename:
+            raise
+        print(f"personacore: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 

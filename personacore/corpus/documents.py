@@ -73,14 +73,13 @@ def _split(path: Path) -> Iterator[tuple[int, bytes]]:
     start = 0
     pending = b""
     try:
-        file = path.open("rb")
+        with path.open("rb") as file:
+            # Reading as much again as is pending keeps the search linear in the length of a long document.
+            while len(pending) <= MAX_DOCUMENT_BYTES and (chunk := file.read(max(CHUNK_BYTES, len(pending)))):
+                *complete, pending = (pending + chunk).split(separator)
+                for data in complete:
+                    yield start, data
+                    start += len(data) + len(separator)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; a corpus is a readable text file") from None
-    with file:
-        # Reading as much again as is pending keeps the search linear in the length of a long document.
-        while len(pending) <= MAX_DOCUMENT_BYTES and (chunk := file.read(max(CHUNK_BYTES, len(pending)))):
-            *complete, pending = (pending + chunk).split(separator)
-            for data in complete:
-                yield start, data
-                start += len(data) + len(separator)
     yield start, pending

@@ -53,7 +53,7 @@ def map_blocks(path: Path, label: str, work: Callable[[Worker, bytes], Result], 
     """
     try:
         yield from _map(work, document_blocks(path, label), workers)
-    except (UnicodeDecodeError, Uncommon):
+    except (UnicodeDecodeError, OSError, Uncommon):
         for _ in stream_documents(path):
             pass
         raise Uncommon from None
