@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from personacore.files import sha256_of
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Files that a module reads as its own data; imports cannot tell.
@@ -80,6 +82,11 @@ def code_version(module: str) -> dict[str, object]:
     files = [file.relative_to(ROOT).as_posix() for file in import_closure(module)]
     commit = _git("log", "-1", "--format=%H", "--", *files)
     return {"commit": commit or "unknown", "dirty": bool(_git("status", "--porcelain", "--", *files))}
+
+
+def made_by(module: str, *files: Path) -> dict[str, object]:
+    """What a result says of itself: the version of the code that made it, and the SHA-256 of each file that it read."""
+    return {"code": code_version(module), "made_from": {str(file): sha256_of(file) for file in files}}
 
 
 def _git(*arguments: str) -> str:

@@ -2,13 +2,12 @@
 
 from personacore.corpus.dialogue.files import read_conversations
 from personacore.export.slim import export_slim
-from personacore.files import sha256_of
 from personacore.layout import ARMS, BASE, CHAT_EXPORT, PRETRAIN, SLIM, TOKENIZER
 from personacore.memory.generic import generic_rows
 from personacore.memory.teaching import Teaching
 from personacore.model.files import load_model
 from personacore.params import load_params
-from personacore.provenance import code_version
+from personacore.provenance import made_by
 from personacore.stage import Speed, run_stage
 from personacore.tokenizer.files import load_tokenizer
 
@@ -20,11 +19,7 @@ def main(speed: Speed) -> None:
     teaching = Teaching(params.memory.rows, params.memory.sleep, generic)
     for source, folder, taught_with in ((BASE, SLIM, None), (chat, CHAT_EXPORT, teaching)):
         model, origin = load_model(source)
-        provenance = {
-            "code": code_version("stages.export"),
-            "made_from": {str(path): sha256_of(path) for path in (source, TOKENIZER)},
-            "base": origin,
-        }
+        provenance = made_by("stages.export", source, TOKENIZER) | {"base": origin}
         weights = dict(model.named_parameters())
         export_slim(folder, model.config, weights, TOKENIZER, params.export.dtype, provenance, taught_with)
 

@@ -6,12 +6,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from personacore.evaluation.loss import split_documents
-from personacore.files import sha256_of
 from personacore.layout import BASE, FISHER, TOKENIZER, TRAIN_TOKENS
 from personacore.memory.ewc import diagonal_fisher, save_fisher
 from personacore.model.files import load_model
 from personacore.model.gpt import GPT, PROJECTIONS
 from personacore.params import load_params
+from personacore.provenance import made_by
 from personacore.reporting.tables import write_csv
 from personacore.stage import Speed, run_stage
 from personacore.tokenizer.files import load_tokenizer
@@ -29,7 +29,7 @@ def main(speed: Speed) -> None:
         return functional.cross_entropy(model(ids[None, :-1])[0], ids[1:], reduction="sum")
 
     fisher = diagonal_fisher(model, loss, stories)
-    save_fisher(FISHER, fisher, {"documents": len(stories), "made_from": {str(p): sha256_of(p) for p in (BASE, TRAIN_TOKENS)}})
+    save_fisher(FISHER, fisher, {"documents": len(stories), **made_by("stages.fisher", BASE, TOKENIZER, TRAIN_TOKENS)})
     projections = [name for name in fisher if name.rsplit(".", 2)[-2] in PROJECTIONS and name.endswith(".weight")]
     rows = [(name.removesuffix(".weight"), fisher[name].mean().item()) for name in projections]
     write_csv("plots/fisher.csv", ("projection", "fisher"), rows)

@@ -12,6 +12,7 @@ from personacore.files import sha256_of
 from personacore.layout import CHAT_EXPORT, HUGGINGFACE, PEFT, WRITING
 from personacore.model.adapter import load_adapter
 from personacore.params import load_params
+from personacore.provenance import made_by
 from personacore.stage import Speed, run_stage
 
 
@@ -22,10 +23,12 @@ def main(speed: Speed) -> None:
     corpus, evaluate, forgetting, recall = (json.loads(Path(f"metrics/{name}.json").read_text()) for name in names)
     made_from = sha256_of(CHAT_EXPORT / "model.safetensors")
     card = model_card(corpus, evaluate, forgetting[params.chat.arm], recall, made_from)
-    export_huggingface(HUGGINGFACE, model, tokenizer, card)
+    config = CHAT_EXPORT / "config.json"  # names the files beside it by their SHA-256
+    export_huggingface(HUGGINGFACE, model, tokenizer, card, made_by("stages.huggingface", config))
     _, identity = load_teaching(CHAT_EXPORT)
-    lora, _ = load_adapter(WRITING / "lora" / "0.safetensors", **identity)
-    export_peft(PEFT, lora, str(HUGGINGFACE))
+    adapter = WRITING / "lora" / "0.safetensors"
+    lora, _ = load_adapter(adapter, **identity)
+    export_peft(PEFT, lora, str(HUGGINGFACE), made_by("stages.huggingface", config, adapter))
 
 
 if __name__ == "__main__":

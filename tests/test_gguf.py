@@ -1,6 +1,7 @@
 """The files for llama.cpp, opened by the reader of `gguf`; `benchmarks/same_story.py` lets llama.cpp itself write from them."""
 
 import dataclasses
+import json
 
 import gguf
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import regex
 import torch
 
-from personacore.export.gguf import PRECISIONS, export_gguf, export_gguf_adapter, llama_name
+from personacore.export.gguf import PRECISIONS, PROVENANCE, export_gguf, export_gguf_adapter, llama_name
 from personacore.export.huggingface import peer_weights
 from personacore.export.peft import peer_factors
 from personacore.tokenizer.pretokenize import split_words
@@ -103,6 +104,16 @@ def test_words_are_split_as_smollm_does_but_for_white_space_before_a_digit(text)
     text = regex.sub(r"\s+(?=\p{N})", " ", text)
     pieces = regex.split(r"(\p{N})", text)
     assert [word for piece in pieces for word in regex.findall(GPT2, piece)] == split_words(text)
+
+
+def test_the_files_say_what_they_were_made_from_if_it_is_given(tmp_path):
+    provenance = {"code": {"commit": "c" * 40, "dirty": False}, "made_from": {"config.json": "d" * 64}}
+    export_gguf(tmp_path, toy_model(SHAPE), trained(), provenance)
+    export_gguf_adapter(tmp_path / "adapter.gguf", taught(), provenance)
+    for name in (*PRECISIONS, "adapter"):
+        assert json.loads(fields(tmp_path / f"{name}.gguf")[PROVENANCE]) == provenance
+    export_gguf_adapter(tmp_path / "adapter.gguf", taught())
+    assert PROVENANCE not in fields(tmp_path / "adapter.gguf")
 
 
 def test_an_adapter_is_the_person_s_alone(tmp_path):

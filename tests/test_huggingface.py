@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from personacore.export.card import model_card
-from personacore.export.huggingface import export_huggingface
+from personacore.export.huggingface import PROVENANCE, export_huggingface
 from personacore.generation.generate import generate
 from personacore.generation.prompts import encode_prompt
 from personacore.generation.sampling import Sampling
@@ -69,6 +69,14 @@ def test_an_interrupted_export_has_no_config(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         export_huggingface(tmp_path, toy_model(SHAPE), trained(), "A card.")
     assert not (tmp_path / "config.json").exists()
+
+
+def test_the_folder_says_what_it_was_made_from_if_that_is_given(tmp_path):
+    export_huggingface(tmp_path / "without", toy_model(SHAPE), trained(), "A card.")
+    assert not (tmp_path / "without" / PROVENANCE).exists()
+    provenance = {"code": {"commit": "c" * 40, "dirty": False}, "made_from": {"config.json": "d" * 64}}
+    export_huggingface(tmp_path, toy_model(SHAPE), trained(), "A card.", provenance)
+    assert json.loads((tmp_path / PROVENANCE).read_text()) == provenance
 
 
 def test_the_card_says_what_was_measured_with_what_it_was_measured_on():

@@ -1,11 +1,13 @@
 """The exported adapter, opened by `peft` on the exported model."""
 
+import json
+
 import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from personacore.export.huggingface import export_huggingface
+from personacore.export.huggingface import PROVENANCE, export_huggingface
 from personacore.export.peft import export_peft
 from personacore.model.lora import LoRA
 from tests.test_huggingface import SHAPE
@@ -64,3 +66,10 @@ def test_a_story_is_the_base_model_to_the_bit(tmp_path):
 def test_the_file_is_the_person_s_alone(tmp_path):
     export_peft(tmp_path, taught(), "base")
     assert (tmp_path / "adapter_model.safetensors").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_folder_says_what_it_was_made_from_if_that_is_given(tmp_path):
+    export_peft(tmp_path, taught(), "base")
+    assert not (tmp_path / PROVENANCE).exists()
+    export_peft(tmp_path, taught(), "base", {"code": {"commit": "unknown", "dirty": False}})
+    assert json.loads((tmp_path / PROVENANCE).read_text()) == {"code": {"commit": "unknown", "dirty": False}}

@@ -1,10 +1,11 @@
+import hashlib
 import os
 import subprocess
 
 import pytest
 
 from personacore import provenance
-from personacore.provenance import code_version, digest_files, import_closure
+from personacore.provenance import code_version, digest_files, import_closure, made_by
 
 PROJECT = {
     "app/__init__.py": """
@@ -82,6 +83,20 @@ def test_the_digest_changes_with_contents_and_names(project):
     twins = [project / "app" / name for name in ("types_only.py", "copy.py")]
     twins[1].write_bytes(twins[0].read_bytes())
     assert digest_files(twins[:1]) != digest_files(twins[1:])
+
+
+def test_a_result_names_its_code_and_every_file_that_it_read(project):
+    list_of_words = project / "app" / "inner" / "words" / "list.txt"
+    assert made_by("main", list_of_words) == {
+        "code": code_version("main"),
+        "made_from": {str(list_of_words): hashlib.sha256(b"a\nb\n").hexdigest()},
+    }
+
+
+@pytest.mark.parametrize("name", ["export", "fisher", "gguf", "huggingface"])
+def test_what_a_stage_makes_of_a_model_says_which_code_made_it(name):
+    source = (provenance.ROOT / "stages" / f"{name}.py").read_text()
+    assert source.count(f'made_by("stages.{name}"') == source.count("made_by(") > 0
 
 
 def test_outside_git_the_version_is_unknown(project):

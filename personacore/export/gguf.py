@@ -4,6 +4,8 @@ Layers are those of `transformers`' GPT-2, whose matrices it turns around. Of ll
 nearest: every digit by itself, then GPT-2's pattern. White space of several characters before a digit is one word there.
 """
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
@@ -19,6 +21,7 @@ from personacore.model.lora import LoRA
 from personacore.tokenizer.bpe import Tokenizer
 
 ARCHITECTURE = "gpt2"
+PROVENANCE = "personacore.provenance"
 PRECISIONS = {
     "f32": (FileType.ALL_F32, Kind.F32),
     "f16": (FileType.MOSTLY_F16, Kind.F16),
@@ -30,8 +33,8 @@ BLOCK_NAMES = dict(
 )
 
 
-def export_gguf(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
-    """Write the model once in each precision, as `f32.gguf` and so on.
+def export_gguf(folder: Path, model: GPT, tokenizer: Tokenizer, provenance: Mapping[str, object] | None = None) -> None:
+    """Write the model once in each precision, as `f32.gguf` and so on, with its provenance as JSON under PROVENANCE.
 
     Vectors and positions stay in float32, and matrices whose rows are no multiple of q8_0's blocks of 32 in float16.
     """
@@ -41,13 +44,14 @@ def export_gguf(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
             writer.add_file_type(file_type)
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
             _describe(writer, model)
+            _add_provenance(writer, provenance)
             _add_tokenizer(writer, tokenizer)
             for name, weight in peer_weights(model).items():
                 _add_weight(writer, llama_name(name), weight.T.numpy() if _turned(name) else weight.numpy(), kind)
             _write(writer)
 
 
-def export_gguf_adapter(path: Path, lora: LoRA) -> None:
+def export_gguf_adapter(path: Path, lora: LoRA, provenance: Mapping[str, object] | None = None) -> None:
     """Write a person's adapter for those models; llama.cpp's server lets it act from the token before its last invocation on.
 
     One scale serves every layer there, so that where parts of a matrix are stacked their factors b are larger instead.
@@ -57,6 +61,7 @@ def export_gguf_adapter(path: Path, lora: LoRA) -> None:
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, lora.alpha)
+        _add_provenance(writer, provenance)
         if lora.invocation is not None:
             invocation = gguf.Keys.Adapter.ALORA_INVOCATION_TOKENS
             writer.add_key_value(invocation, [lora.invocation], gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)
@@ -97,6 +102,11 @@ def _describe(writer: gguf.GGUFWriter, model: GPT) -> None:
     writer.add_block_count(config.n_layer)
     writer.add_head_count(config.n_head)
     writer.add_layer_norm_eps(model.ln_f.eps)
+
+
+def _add_provenance(writer: gguf.GGUFWriter, provenance: Mapping[str, object] | None) -> None:
+    if provenance is not None:
+        writer.add_string(PROVENANCE, json.dumps(provenance))
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:

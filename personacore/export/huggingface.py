@@ -28,8 +28,13 @@ CHAT_TEMPLATE = (
 )
 
 
-def export_huggingface(folder: Path, model: GPT, tokenizer: Tokenizer, card: str) -> None:
-    """Write config, weights, tokenizer, generation settings and the model card; the config is written last."""
+PROVENANCE = "provenance.json"  # a file of its own: those that read the others warn of keys they do not know
+
+
+def export_huggingface(
+    folder: Path, model: GPT, tokenizer: Tokenizer, card: str, provenance: Mapping[str, object] | None = None
+) -> None:
+    """Write config, weights, tokenizer, generation settings, the model card and the provenance; the config is written last."""
     (folder / "config.json").unlink(missing_ok=True)
     with atomic_write(folder / "model.safetensors") as temporary:
         save_file(peer_weights(model), temporary, metadata={"format": "pt"})
@@ -50,6 +55,8 @@ def export_huggingface(folder: Path, model: GPT, tokenizer: Tokenizer, card: str
     generation = {"bos_token_id": end, "eos_token_id": [end, turn], "pad_token_id": end, "max_length": model.config.block_size}
     write_json(folder / "generation_config.json", {**generation, "do_sample": True, "temperature": 0.8, "top_p": 0.95})
     write_text(folder / "README.md", card)
+    if provenance is not None:
+        write_json(folder / PROVENANCE, provenance)
     write_json(folder / "config.json", peer_config(model, end))
 
 

@@ -4,19 +4,20 @@ Query, key and value are one matrix there: their factors a are stacked, and thei
 acts from the last invocation on (aLoRA), ours from the first: the same for one question, which is what a memory is asked.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from personacore.export.huggingface import LAYERS
+from personacore.export.huggingface import LAYERS, PROVENANCE
 from personacore.files import atomic_write, write_json
 from personacore.model.lora import LoRA, Pair
 
 
-def export_peft(folder: Path, lora: LoRA, base: str) -> None:
-    """Write one person's adapter for the model that `peft` knows as `base`; the config is written last."""
+def export_peft(folder: Path, lora: LoRA, base: str, provenance: Mapping[str, object] | None = None) -> None:
+    """Write one person's adapter for the model that `peft` knows as `base`, and its provenance; the config is written last."""
     (folder / "adapter_config.json").unlink(missing_ok=True)
     with atomic_write(folder / "adapter_model.safetensors", 0o600) as temporary:
         save_file(peer_factors(lora), temporary, metadata={"format": "pt"})
@@ -36,6 +37,8 @@ def export_peft(folder: Path, lora: LoRA, base: str) -> None:
         "bias": "none",
         "lora_dropout": 0.0,
     }
+    if provenance is not None:
+        write_json(folder / PROVENANCE, provenance)
     write_json(folder / "adapter_config.json", config)
 
 
