@@ -244,6 +244,8 @@ def test_the_whole_curve_is_handed_on_each_time_it_grows():
     assert seen == [*range(14)]
     assert len(lines) == len(trained.rows) == 13
     assert all(f"/{PARAMS.max_steps}" in line and "tok/s" in line and "eta" in line for line in lines)
+    fractions = [row[3] for row in trained.rows]
+    assert all(f"lr {fraction:4.0%} of peak" in line for line, fraction in zip(lines, fractions, strict=True))
     assert trained.tokens == PARAMS.max_steps * PARAMS.batch_size * CONFIG.block_size
 
 

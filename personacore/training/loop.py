@@ -250,7 +250,7 @@ def _log_line(progress: Progress, params: TrainParams, tokens_per_step: int, ste
         eta = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
     return (
         f"step {progress.step:6d}/{params.max_steps}  loss {loss}  valid {valid}  "
-        f"lr {fraction:5.3f}  {rate:>8} tok/s  eta {eta}"
+        f"lr {fraction:4.0%} of peak  {rate:>8} tok/s  eta {eta}"
     )
 
 
