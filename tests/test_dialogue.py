@@ -118,6 +118,16 @@ def test_first_and_third_person_agree_with_their_verbs(teller, relation):
     assert filled == ("I live here" if owner.first else f"{owner.subject} lives here")
 
 
+@pytest.mark.parametrize(("relation", "possessive"), [("parents", "my parents' town"), ("children", "my children's town")])
+def test_several_people_agree_with_their_verbs_and_own_as_several_do(relation, possessive):
+    owner = owner_of("", relation)
+    assert language.fill("{S} [am|is] here, [live|lives] here and [was|was] there", owner).partition(" ")[2] == (
+        f"{relation} are here, live here and were there"
+    )
+    assert language.fill("{P} town", owner) == possessive and owner.key_start in possessive.replace("my", "Your")
+    assert not language.fits("~{H} {N} called {V}", owner)
+
+
 def test_a_fact_reads_back_as_it_was_said():
     assert read_fact(say_fact("Your sister's town", "Brindlemoor")) == ("Your sister's town", "Brindlemoor")
     assert read_fact(say_fact("Tom's age", None)) == ("Tom's age", None)

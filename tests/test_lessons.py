@@ -56,6 +56,9 @@ def test_every_second_question_for_rows_stands_in_a_conversation_of_which_its_ow
         ("Your sister's town", "", "sister", "town"),
         ("Tom's dog's name", "Tom", "dog", "name"),
         ("Tom's age", "Tom", "", "age"),
+        ("Your parents' town", "", "parents", "town"),
+        ("Tom's children's wooden boat", "Tom", "children", "wooden boat"),
+        ("Iris's students' boat", "Iris", "students", "boat"),
         ("Your wooden boat", "", "", "wooden boat"),
     ],
 )

@@ -1,5 +1,6 @@
 """What can be taught: facts as keys and values, and what a key is about."""
 
+import re
 from dataclasses import dataclass
 
 from personacore.corpus.dialogue import language
@@ -7,6 +8,8 @@ from personacore.corpus.dialogue.conversation import Topic
 from personacore.corpus.dialogue.language import read_fact, say_fact
 
 Lesson = tuple[str, str]  # a question and its answer
+
+_OWNED = re.compile(r"(.+?)(?:'s|(?<=s)') (.+)")  # "dog's name", "parents' town"
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,12 @@ class Fact:
 def topic_of(key: str) -> Topic:
     """What a key is about.
 
-    >>> topic_of("Your dog's name").owner.subject, topic_of("Tom's wooden boat").noun
-    ('my dog', 'wooden boat')
+    >>> topic_of("Your dog's name").owner.subject, topic_of("Tom's wooden boat").noun, topic_of("Your parents' town").noun
+    ('my dog', 'wooden boat', 'town')
     """
     teller, rest = ("", key.removeprefix("Your ")) if key.startswith("Your ") else key.split("'s ", 1)
-    relation, between, noun = rest.partition("'s ")
-    relation, noun = (relation, noun) if between else ("", rest)
+    owned = _OWNED.fullmatch(rest)
+    relation, noun = owned.groups() if owned else ("", rest)
     attribute = language.attributes().get(noun)
     return Topic(language.owner_of(teller, relation), noun, attribute.value if attribute else "")
 

@@ -43,11 +43,16 @@ class Owner:
     def key_start(self) -> str:
         """What the keys of its facts begin with.
 
-        >>> owner_of("", "sister").key_start, owner_of("Tom", "").key_start
-        ("Your sister's", "Tom's")
+        >>> owner_of("", "sister").key_start, owner_of("Tom", "").key_start, owner_of("", "parents").key_start
+        ("Your sister's", "Tom's", "Your parents'")
         """
         whose = f"{self.teller}'s" if self.teller else "Your"
-        return f"{whose} {self.relation}'s" if self.relation else whose
+        return f"{whose} {possessive_of(self.relation)}" if self.relation else whose
+
+    @property
+    def plural(self) -> bool:
+        """Whether it is several people."""
+        return self.kind == "people"
 
     def called(self, subject: str, possessive: str, object_: str) -> "Owner":
         """The same owner in other words, such as pronouns."""
@@ -88,7 +93,10 @@ class Frames:
         return dataclasses.replace(self, any=self.any[:most], nominal=self.nominal[: max(0, count - most)])
 
 
-PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "his", "him"), "it": ("it", "its", "it")}
+PRONOUNS = {
+    "she": ("she", "her", "her"), "he": ("he", "his", "him"), "it": ("it", "its", "it"), "they": ("they", "their", "them"),
+}  # fmt: skip
+PLURAL_VERBS = {"am": "are", "was": "were"}  # the others are as with "I"
 
 
 @lru_cache
@@ -124,7 +132,7 @@ def openers() -> tuple[str, ...]:
 
 @lru_cache
 def relations() -> dict[str, tuple[str, str]]:
-    """The kind (person, pet, thing) and the pronouns (she, he, it, either) of each relation."""
+    """The kind (person, people, pet, thing) and the pronouns (she, he, they, it, either) of each relation."""
     raw = read_data("owners")
     return {word: (kind, pronoun) for kind, groups in raw.items() for pronoun, words in groups.items() for word in words}
 
@@ -150,7 +158,17 @@ def owner_of(teller: str, relation: str) -> Owner:
         )
     words = f"{teller}'s {relation}" if teller else f"my {relation}"
     kind = relations()[relation][0] if relation in relations() else "thing"
-    return Owner(teller, relation, kind, words, f"{words}'s", words)
+    return Owner(teller, relation, kind, words, possessive_of(words), words)
+
+
+def possessive_of(words: str) -> str:
+    """The words with an apostrophe, and with an s unless they are a relation's plural.
+
+    >>> possessive_of("my sister"), possessive_of("my parents"), possessive_of("Iris")
+    ("my sister's", "my parents'", "Iris's")
+    """
+    several = relations().get(words.rpartition(" ")[2], ("", ""))[0] == "people"
+    return f"{words}'" if several and words.endswith("s") else f"{words}'s"
 
 
 def pronoun_of(owner: Owner, rng: random.Random) -> Owner:
@@ -162,10 +180,10 @@ def pronoun_of(owner: Owner, rng: random.Random) -> Owner:
 
 
 def fits(template: str, owner: Owner) -> bool:
-    """Whether the template may speak of this owner: `~` keeps it from "I", `@` keeps it for "I", and `{N}` needs a noun."""
+    """Whether the template may speak of this owner: `~` keeps it from "I", `@` keeps it for "I", and `{N}` needs one noun."""
     if template[0] in "~@" and owner.first == (template[0] == "~"):
         return False
-    return bool(owner.relation) or "{N}" not in template
+    return "{N}" not in template or (bool(owner.relation) and not owner.plural)
 
 
 def fill(template: str, owner: Owner, value: str = "") -> str:
@@ -173,12 +191,16 @@ def fill(template: str, owner: Owner, value: str = "") -> str:
 
     >>> fill("{S} [live|lives] in {V}", owner_of("", "sister"), "Brindlemoor")
     'my sister lives in Brindlemoor'
+    >>> fill("{S} [am|is] afraid of {V}", owner_of("", "parents"), "snakes")
+    'my parents are afraid of snakes'
     >>> fill("~{H} {N} called {V}", owner_of("", "aunt"), "Ottoline")
     'I have an aunt called Ottoline'
     """
 
     def write(mark: re.Match[str]) -> str:
         if mark.group(1) is None:
+            if owner.plural:
+                return PLURAL_VERBS.get(mark.group(2), mark.group(2))
             return mark.group(2) if owner.first else mark.group(3)
         return {
             "S": owner.subject,
