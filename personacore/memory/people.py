@@ -30,7 +30,7 @@ def draw_people(count: int, facts: int, split: Split, seed: str, values: Values)
         while len(told) < facts:
             topic = draw.topic(teller="")
             value = draw.value(topic)
-            words = {word for key in (*told, topic.key) for word in key.casefold().replace("'s", "").split()}
+            words = {word for key in (*told, topic.key) for word in key.casefold().replace("'s", "").replace("'", "").split()}
             if topic.key not in told and value not in told.values() and words.isdisjoint(value.casefold().split()):
                 told[topic.key] = value
         people.append([Fact(key, value) for key, value in told.items()])
