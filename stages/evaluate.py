@@ -1,7 +1,6 @@
 """Measure the base: metrics/evaluate.json, plots/samples.csv and data/samples.json."""
 
 import dataclasses
-from multiprocessing import Pool
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from personacore.generation.sampling import Sampling
 from personacore.layout import BASE, SAMPLES, TOKENIZER, TRAIN_TOKENS, VALID_TOKENS
 from personacore.model.files import load_model
 from personacore.params import load_params
+from personacore.processes import ordered_map
 from personacore.stage import Speed, run_stage
 from personacore.tokenizer.files import load_tokenizer
 from personacore.tokenizer.tokenfile import open_tokens
@@ -55,8 +55,7 @@ def main(speed: Speed) -> None:
         "copied_8gram_fraction": copied_fraction([tokenizer.encode(text) for text in texts], open_tokens(TRAIN_TOKENS)),
     }
     if params.data.source == "pocket":
-        with Pool() as pool:
-            verdicts = pool.map(judge_story, texts, chunksize=4)
+        verdicts = list(ordered_map(judge_story, texts))
         facts["consistent_fraction"] = float(np.mean([verdict.consistent for verdict in verdicts]))
         facts["guessed_sentences_mean"] = float(np.mean([verdict.guessed for verdict in verdicts]))
         told = [draw_story(f"{seed}/read/{number}") for number in range(READ)]

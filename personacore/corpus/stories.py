@@ -2,8 +2,8 @@
 
 import hashlib
 import random
-from collections.abc import Iterator
-from multiprocessing import Pool
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,11 +12,19 @@ from personacore.corpus.grammar import Story
 from personacore.corpus.markup import load_grammar
 from personacore.corpus.sources import write_corpus
 from personacore.errors import UserError
+from personacore.processes import ordered_map
+
+CHUNK = 256  # stories that a process draws at a time
 
 
 def draw_story(key: str) -> Story:
     """The story that a key stands for; the same key always tells the same story."""
     return load_grammar().sample(random.Random(key))
+
+
+def draw_all(keys: Sequence[str]) -> list[Story]:
+    """The stories that keys stand for."""
+    return [draw_story(key) for key in keys]
 
 
 def draw_stories(seed: int, split: str, count: int, seen: set[bytes], workers: int | None = None) -> Iterator[Story]:
@@ -25,23 +33,20 @@ def draw_stories(seed: int, split: str, count: int, seen: set[bytes], workers: i
     Raises:
         UserError: the grammar keeps telling the same stories, so that `count` different ones are not to be had.
     """
-    found = drawn = 0
-    with Pool(workers) as pool, tqdm(total=count, desc=f"{split} stories", unit="story", mininterval=1) as bar:
-        while found < count and drawn < 2 * count + 100:
-            # No more than are missing: a pool that is left with tasks kills its workers, and one that is killed while it
-            # writes a result keeps the lock that the pool then waits for.
-            numbers = range(drawn, drawn + count - found)
-            drawn = numbers.stop
-            for story in pool.imap(draw_story, (f"{seed}/{split}/{number}" for number in numbers), chunksize=256):
-                digest = hashlib.blake2b(story.text.encode(), digest_size=16).digest()
-                if digest in seen:
-                    continue
-                seen.add(digest)
-                yield story
-                found += 1
-                bar.update()
-    if found == count:
-        return
+    found = 0
+    keys = [f"{seed}/{split}/{number}" for number in range(2 * count + 100)]
+    chunks = (keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK))
+    with tqdm(total=count, desc=f"{split} stories", unit="story", mininterval=1) as bar:
+        for story in chain.from_iterable(ordered_map(draw_all, chunks, workers)):
+            digest = hashlib.blake2b(story.text.encode(), digest_size=16).digest()
+            if digest in seen:
+                continue
+            seen.add(digest)
+            yield story
+            found += 1
+            bar.update()
+            if found == count:
+                return
     raise UserError(f"data.{split}_documents: the grammar has no {count} different stories; ask for fewer")
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from personacore.corpus.documents import MAX_DOCUMENT_BYTES, SEPARATOR, stream_documents
-from personacore.tokenizer.parallel import in_order
+from personacore.processes import in_order
 
 Worker = TypeVar("Worker")
 Result = TypeVar("Result")

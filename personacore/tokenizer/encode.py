@@ -11,10 +11,11 @@ import numpy as np
 
 from personacore.errors import UserError
 from personacore.files import atomic_write
+from personacore.processes import ordered_map
 from personacore.tokenizer import blocks
+from personacore.tokenizer.batches import document_batches
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import load_tokenizer
-from personacore.tokenizer.parallel import document_batches, ordered_map
 
 MAX_VOCABULARY = 2**16  # what two bytes can number
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personacore.errors import UserError
+from personacore.processes import ordered_map
 from personacore.tokenizer import blocks
+from personacore.tokenizer.batches import document_batches
 from personacore.tokenizer.bpe import MAX_TOKEN_BYTES, SPECIALS, Pair
-from personacore.tokenizer.parallel import document_batches, ordered_map
 from personacore.tokenizer.pretokenize import split_words
 
 if TYPE_CHECKING:

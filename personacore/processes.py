@@ -1,38 +1,14 @@
-"""A parallel pass over a corpus file in memory that does not grow with it."""
+"""`map` over processes, with results in order."""
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import TypeVar
-
-from tqdm import tqdm
-
-from personacore.corpus.documents import stream_documents
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-BATCH_CHARACTERS = 2**16
-
-
-def document_batches(path: Path, label: str) -> Iterator[list[str]]:
-    """The documents of a corpus file in order, in lists of BATCH_CHARACTERS or little more; shows progress on a terminal."""
-    size = path.stat().st_size if path.exists() else 0  # stream_documents says what is wrong with a missing file
-    with tqdm(desc=f"{label} {path.name}", total=size, unit="B", unit_scale=True, disable=None) as progress:
-        batch: list[str] = []
-        characters = 0
-        for document in stream_documents(path):
-            batch.append(document)
-            characters += len(document)
-            if characters >= BATCH_CHARACTERS:
-                yield batch
-                progress.update(sum(len(text.encode()) for text in batch))
-                batch, characters = [], 0
-        if batch:
-            yield batch
 
 
 def ordered_map(
