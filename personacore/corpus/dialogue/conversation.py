@@ -18,6 +18,9 @@ OWN_QUESTION = 0.25  # share of questions of an attribute's own, such as "Where 
 FREE_NOUN = 0.15  # share of facts about something that is no attribute, such as "my wooden ladder"
 ANY_VALUE = 0.25  # share of PRETRAIN values that are of no type, so that copying does not depend on what is copied
 OTHER_TELLER = 0.1  # share of owners that belong to somebody else
+RETOLD = 0.08  # share of told topics that were told before, with another value: the last one counts, also without "Actually"
+LIKE_VALUE = 0.3  # share of values that begin with the same digit or letter as one told before: only the rest tells them apart
+LIKE_TRIES = 20
 LIKE_BEFORE = 0.5  # share of told topics that share owner or noun with one before: only both together tell such apart
 
 
@@ -204,22 +207,23 @@ class Conversation:
     def tell(self) -> None:
         """One to three facts in a turn."""
         draw, rng = self.draw, self.rng
-        topic = self.like([topic for topic, _ in self.known.values()], LIKE_BEFORE)
-        value = draw.value(topic)
+        before = [topic for topic, _ in self.known.values()]
+        topic = rng.choice(before) if before and rng.random() < RETOLD else self.like(before, LIKE_BEFORE)
+        value = self.value_for(topic)
         told = [(topic, value)]
         clause = draw.statement(topic, value)
         more = rng.random()
         if more < 0.25:  # the same owner again, by a pronoun
             second = draw.topic(topic.owner.relation, topic.owner.teller)
             if second.key != topic.key and second.owner == topic.owner:
-                told.append((second, draw.value(second)))
+                told.append((second, self.value_for(second)))
                 pronoun = language.pronoun_of(topic.owner, rng)
                 clause += f" and {draw.statement(second, told[-1][1], pronoun)}"
         elif more < 0.4:  # a second and perhaps a third owner
             for _ in range(rng.choice((1, 1, 2))):
                 other = self.like([topic], LIKE_BEFORE)
                 if all(other.key != known.key for known, _ in told):
-                    told.append((other, draw.value(other)))
+                    told.append((other, self.value_for(other)))
                     clause += f"{rng.choice((' and', ', and', ','))} {draw.statement(other, told[-1][1])}"
         elif more < 0.5 and topic.noun != "name" and draw.tells(topic.owner.relation, "name"):  # my sister Ottoline ...
             name_topic = Topic(topic.owner, "name", "person")
@@ -229,6 +233,17 @@ class Conversation:
             clause = draw.statement(topic, value, named)
         self.known.update({topic.key: (topic, value) for topic, value in told})
         self.add("tell", draw.tell(draw.frames.telling, clause), say_facts([(t.key, v) for t, v in told]))
+
+    def value_for(self, topic: Topic) -> str:
+        """A value for it, in some cases one that begins as another told before."""
+        value = self.draw.value(topic)
+        if self.known and self.rng.random() < LIKE_VALUE:
+            starts = {known[0] for _, known in self.known.values()}
+            for _ in range(LIKE_TRIES):
+                if value[0] in starts:
+                    break
+                value = self.draw.value(topic)
+        return value
 
     def like(self, before: Sequence[Topic], share: float) -> Topic:
         """A new topic that in this share of cases has the owner or the noun of one before, but not always both."""
@@ -295,7 +310,7 @@ class Conversation:
         if not self.known:
             return self.tell()
         topic, _ = self.rng.choice(list(self.known.values()))
-        value = self.draw.value(topic)
+        value = self.value_for(topic)
         self.known[topic.key] = topic, value
         clause = self.draw.statement(topic, value)
         self.add("correct", self.draw.tell(self.draw.frames.correcting, clause), say_fact(topic.key, value))

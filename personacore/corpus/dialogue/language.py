@@ -19,6 +19,7 @@ UNKNOWN = "unknown to me"
 NAMING = "That is"  # before what a value is
 FORGOTTEN = "forgotten"
 NOTHING = "I know nothing about you yet."
+PLAIN = 4  # how often the plainest frames stand in the list that is drawn from
 QUESTION_WORDS = ("where", "what", "how", "when", "which", "who")
 
 _MARK = re.compile(r"\{(a V|[A-Z])\}|\[([^|\]]*)\|([^\]]*)\]")
@@ -111,9 +112,12 @@ def attributes() -> dict[str, Attribute]:
 
 @lru_cache
 def frames() -> dict[Split, Frames]:
-    """All frames by split."""
-    raw = {kind: split_list(f"frame {kind}", texts) for kind, texts in read_data("frames").items() if kind != "openers"}
-    return {split: Frames(**{kind: parts[split] for kind, parts in raw.items()}) for split in SPLITS}
+    """All frames by split; in PRETRAIN the plainest stand several times, as people use them more often."""
+    texts = {kind: listed for kind, listed in read_data("frames").items() if kind != "openers"}
+    parts = {kind: split_list(f"frame {kind}", listed) for kind, listed in texts.items()}
+    plain = {kind: tuple(dict.fromkeys(text[1:] for text in listed if text[0] == "!")) for kind, listed in texts.items()}
+    more = {split: PLAIN - 1 if split == "pretrain" else 0 for split in SPLITS}
+    return {split: Frames(**{kind: parts[kind][split] + more[split] * plain[kind] for kind in texts}) for split in SPLITS}
 
 
 @lru_cache
