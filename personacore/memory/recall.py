@@ -211,7 +211,7 @@ def ask_changed(
 
 
 def ask_handwritten(asker: Asker, outcomes: Outcomes, case: Case) -> None:
-    """The questions that somebody wrote by hand, none of them made of the grammar's frames."""
+    """The questions that somebody wrote by hand, not from the grammar's frames, though one in twenty is as plain as a frame."""
     written = handwritten()
     lessons = [(question, fact.sentence) for fact in case.facts for question in written[fact.key]]
     lessons = [(question, right) for question, right in lessons if not any(holds(question, str(f.value)) for f in case.facts)]

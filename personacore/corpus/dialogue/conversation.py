@@ -14,6 +14,7 @@ from personacore.corpus.dialogue.values import Values
 from personacore.corpus.markup import load_grammar
 
 RANDOM_FRAME = 0.35  # share of questions whose frame is random words around the noun phrase or value
+TOLD_AMONG_WORDS = 0.4  # how much rarer that is for statements
 OWN_QUESTION = 0.25  # share of questions of an attribute's own, such as "Where do I live?"
 FREE_NOUN = 0.15  # share of facts about something that is no attribute, such as "my wooden ladder"
 ANY_VALUE = 0.25  # share of PRETRAIN values that are of no type, so that copying does not depend on what is copied
@@ -105,12 +106,12 @@ class Draw:
         if attribute is not None and topic.owner.kind in attribute.of and rng.random() < self.own_question:
             asks = [ask for ask in attribute.asks[self.splits.nouns] if language.fits(ask, topic.owner)]
             if asks:
-                return sentence(language.fill(self.opened(rng.choice(asks)), topic.owner))
+                return self.opened(rng.choice(asks), lambda ask: language.fill(ask, topic.owner))
         phrase = self.noun_phrase(topic)
         if rng.random() < self.random_frame:
             return self.among_words(phrase)
         frames = self.frames.any + (self.frames.nominal * 2 if language.is_nominal(phrase) else ())
-        return sentence(self.opened(rng.choice(frames)).replace("{np}", phrase))
+        return self.opened(rng.choice(frames), lambda frame: frame.replace("{np}", phrase))
 
     def statement(self, topic: Topic, value: str, owner: Owner | None = None) -> str:
         """A clause that says it, without capital letter and full stop, of the owner in other words where given."""
@@ -130,7 +131,7 @@ class Draw:
         if self.rng.random() < self.random_frame:
             question = self.among_words(value)
         else:
-            question = sentence(self.opened(self.rng.choice(self.frames.reversing)).replace("{v}", value))
+            question = self.opened(self.rng.choice(self.frames.reversing), lambda frame: frame.replace("{v}", value))
         return question, language.say_name(key)
 
     def verifying(self, topic: Topic, claimed: str, value: str | None) -> tuple[str, str]:
@@ -146,15 +147,18 @@ class Draw:
         return sentence(question), say_facts([(topic.key, value) for topic, value in pair])
 
     def tell(self, frames: tuple[str, ...], clause: str) -> str:
-        """The clause in one of the frames."""
-        return sentence(self.opened(self.rng.choice(frames)).replace("{s}", clause))
+        """The clause in one of the frames, or behind random words, from which it can only be told by what it is."""
+        if self.rng.random() < self.random_frame * TOLD_AMONG_WORDS:
+            words = " ".join(self.rng.sample(self.words, self.rng.randint(1, 4)))
+            return sentence(words) + self.rng.choice((" ", ", ", ": ")) + clause + "."
+        return self.opened(self.rng.choice(frames), lambda frame: frame.replace("{s}", clause))
 
-    def opened(self, frame: str) -> str:
-        """The frame behind an opener, such as "Hey, "; inside a sentence it begins small, whatever it is filled with."""
-        opener, frame = self.rng.choice(language.openers()), frame.lstrip("~@")  # who it may speak of is decided by now
-        if opener.endswith(", "):
-            return opener + (frame if frame.startswith(("I ", "I'")) else frame[0].lower() + frame[1:])
-        return opener + (sentence(frame) if not frame.startswith("{") else frame)
+    def opened(self, frame: str, fill: Callable[[str], str]) -> str:
+        """The filled frame behind an opener: after one like "Hey, " it begins small, but not "I" or what it is filled with."""
+        opener, text = self.rng.choice(language.openers()), fill(frame.lstrip("~@"))  # who it may speak of is decided by now
+        if not opener.endswith(", "):
+            return opener + sentence(text)
+        return opener + (text if frame.startswith(("I ", "I'", "{")) else text[0].lower() + text[1:])
 
 
 @lru_cache
@@ -321,8 +325,9 @@ class Conversation:
             return self.small_talk()
         topic, _ = self.known.pop(self.rng.choice(list(self.known)))
         self.asked.append(topic)
-        order = self.draw.opened(self.rng.choice(self.draw.frames.forgetting)).replace("{np}", self.draw.noun_phrase(topic))
-        self.add("forget", sentence(order), f"{topic.key} is {language.FORGOTTEN}.")
+        phrase = self.draw.noun_phrase(topic)
+        order = self.draw.opened(self.rng.choice(self.draw.frames.forgetting), lambda frame: frame.replace("{np}", phrase))
+        self.add("forget", order, f"{topic.key} is {language.FORGOTTEN}.")
 
     def recount(self) -> None:
         """Anything that was told, or that nothing was."""
