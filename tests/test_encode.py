@@ -9,7 +9,7 @@ import pytest
 
 from personacore.corpus.documents import write_documents
 from personacore.errors import UserError
-from personacore.tokenizer import parallel
+from personacore.tokenizer import batches
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.encode import EncodeCount, encode_corpus
 from personacore.tokenizer.files import load_tokenizer, save_tokenizer
@@ -44,7 +44,7 @@ def test_each_document_is_followed_by_one_end_of_text(tokenizer_path, tmp_path):
 
 
 def test_bytes_and_counts_do_not_depend_on_the_number_of_workers(tokenizer_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "BATCH_CHARACTERS", 200)
+    monkeypatch.setattr(batches, "BATCH_CHARACTERS", 200)
     rng = random.Random(0)
     write_documents(tmp_path / "corpus.txt", [" ".join(rng.choices(STORIES, k=rng.randint(1, 9))) for _ in range(100)])
     results = []
@@ -56,7 +56,7 @@ def test_bytes_and_counts_do_not_depend_on_the_number_of_workers(tokenizer_path,
 
 
 def test_a_failure_leaves_the_last_good_file_and_nothing_else(tokenizer_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "BATCH_CHARACTERS", 10)
+    monkeypatch.setattr(batches, "BATCH_CHARACTERS", 10)
     target = tmp_path / "tokens" / "corpus.bin"
     target.parent.mkdir()
     target.write_bytes(b"good")

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer as PeerTokenizer
 
 from personacore.corpus.documents import stream_documents, write_documents
 from personacore.errors import UserError
-from personacore.tokenizer import parallel
+from personacore.tokenizer import batches
 from personacore.tokenizer.bpe import MAX_TOKEN_BYTES, Tokenizer
 from personacore.tokenizer.pretokenize import PATTERN
 from personacore.tokenizer.train import MIN_PAIR_COUNT, count_file, count_words, train_merges
@@ -142,7 +142,7 @@ def test_no_token_grows_beyond_the_limit():
 
 
 def test_counting_a_file_on_two_processes_equals_counting_its_documents(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "BATCH_CHARACTERS", 100)
+    monkeypatch.setattr(batches, "BATCH_CHARACTERS", 100)
     write_documents(tmp_path / "corpus.txt", STORIES * 5)
     assert count_file(tmp_path / "corpus.txt", workers=2) == count_words(STORIES * 5)
     assert count_file(tmp_path / "corpus.txt", workers=1) == count_words(STORIES * 5)
