@@ -1,8 +1,12 @@
 """The recall protocol: made-up people, what they are asked, and which answers pass."""
 
+import dataclasses
+
 import pytest
 
+from benchmarks.in_context import variants
 from personacore.corpus.dialogue import language
+from personacore.corpus.dialogue.splits import Splits
 from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
 from personacore.errors import UserError
@@ -89,6 +93,16 @@ def test_conversations_before_teaching_ask_by_turns_for_what_was_told_and_was_no
     talks = in_context(20, "seed", VALUES)
     assert [talk[-1].kind for talk in talks[1::2]] == ["ask"] * 10
     assert sum(talk[-1].kind == "unknown" for talk in talks[::2]) >= 8
+
+
+def test_what_is_held_out_of_a_conversation_is_each_part_in_turn():
+    found = variants()
+    assert found["nothing"] == Splits.all("pretrain") and found["everything"] == Splits.all("calibration")
+    for part in ("values", "frames", "nouns", "slots"):
+        assert found[part] == dataclasses.replace(found["nothing"], **{part: "calibration"})
+    frames = [frame.lstrip("!") for frame in language.frames()["calibration"].telling]
+    for talk in in_context(20, "seed", VALUES, splits=found["frames"]):
+        assert all(any(frame.partition("{s}")[0].lower() in turn.user.lower() for frame in frames) for turn in talk[:-1])
 
 
 def test_hand_written_questions_are_hundreds_and_hold_no_answer():

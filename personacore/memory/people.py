@@ -181,13 +181,19 @@ class Questions:
         return found
 
 
-def in_context(count: int, seed: str, values: Values, fits: Callable[[Sequence[Turn]], bool] = bool) -> list[list[Turn]]:
-    """EVALUATION conversations of one to three turns of telling and a question for what was told, or by turns was not.
+def in_context(
+    count: int,
+    seed: str,
+    values: Values,
+    fits: Callable[[Sequence[Turn]], bool] = bool,
+    splits: Splits = Splits("evaluation", "evaluation", "pretrain", "evaluation"),  # noqa: B008 (frozen)
+) -> list[list[Turn]]:
+    """Conversations of one to three turns of telling and a question for what was told, or by turns was not.
 
     One that does not fit is left out: a model can only be asked for what stands before it.
     """
     found: list[list[Turn]] = []
-    splits, numbers = Splits("evaluation", "evaluation", "pretrain", "evaluation"), itertools.count()
+    numbers = itertools.count()
     while len(found) < count:
         draw = Draw(random.Random(f"{seed}/{next(numbers)}"), splits, values, random_frame=0.0, own_question=0.0)
         talk = Conversation(draw)
