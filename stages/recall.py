@@ -73,6 +73,7 @@ def main(speed: Speed) -> None:
     write_text(RECALL / "transcript.jsonl", "".join(f"{json.dumps(line)}\n" for line in outcomes.transcript))
     write_text(RECALL / "prompts.jsonl", "".join(f"{json.dumps(prompt)}\n" for prompt in asker.prompts))
     speed |= {"process": os.getpid(), "people_sha256": sha256_of(Path(MEMORY / "people.json"))}
+    speed["seconds_per_fact"] = round(recall.seconds_per_fact(model, tokenizer, people["taught"][0], teaching.rows), 3)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The recall protocol: what taught memories answer in a fresh process, with nothing but the question in the prompt."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -17,10 +18,12 @@ from personacore.generation.prompts import encode_answer, encode_prompt
 from personacore.generation.sampling import Sampling
 from personacore.memory.facts import Fact, Lesson, holds
 from personacore.memory.people import TRIES, Questions, handwritten, statements
+from personacore.memory.write import new_rows, write_facts
 from personacore.model.adapter import Adapter
 from personacore.model.consolidated import rows_of
 from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
+from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 
 DRAWN = Sampling(0.8, top_p=0.95)
@@ -271,6 +274,13 @@ def drift(
         gate = {"value": float(np.mean(values)), "low": min(values), "high": max(values), "memories": len(memories)}
         found[name] = judged(name, gate, thresholds)
     return found
+
+
+def seconds_per_fact(model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], params: RowsParams) -> float:
+    """How long it takes to write one of these facts into a new memory."""
+    began = time.monotonic()
+    write_facts(model, tokenizer, new_rows(model, tokenizer, params), facts, params, "timed")
+    return (time.monotonic() - began) / len(facts)
 
 
 def asks_for(turns: Sequence[Turn], facts: Sequence[Fact]) -> bool:
