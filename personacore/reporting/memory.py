@@ -6,7 +6,7 @@ from typing import Any
 from personacore.params import ArmParams, MemoryParams
 from personacore.reporting.markdown import table
 
-MEMORY_METRICS = ("forgetting", "recall", "sessions", "writing", "ewc_digits")
+MEMORY_METRICS = ("forgetting", "recall", "sessions", "writing", "ewc_digits", "in_context")
 GATES = {
     "in_context_recall": "told in the same conversation, then asked; no memory",
     "in_context_abstention": "other things told in the same conversation; no memory",
@@ -44,12 +44,16 @@ GATES = {
 }
 
 
+CONTEXT_GATES = ("in_context_recall", "in_context_abstention")
+
+
 def memory_chapter(
     forgetting: Mapping[str, Mapping[str, float]],
     recall: Mapping[str, Mapping[str, Any]],
     sessions: Mapping[str, Any],
     writing: Mapping[str, Any],
     ewc_digits: Mapping[str, Any],
+    in_context: Mapping[str, Mapping[str, Any]],
     arms: Mapping[str, ArmParams],
     shipped: str,
     memory: MemoryParams,
@@ -78,6 +82,13 @@ def memory_chapter(
             if name in recall
         ),
     )
+    held_out = table(
+        ("never met before", "told, and answered", "not told, and said to be unknown"),
+        (
+            (name, *(f"{found[gate]['value']:.1%} ({_interval(found[gate])})" for gate in CONTEXT_GATES))
+            for name, found in in_context.items()
+        ),
+    )
     ways = writing["ways"]
     judged = [gate for gate in GATES if all(gate in found for found in ways.values())]
     compared = table(("gate", *ways), ((f"`{gate}`", *(f"{found[gate]:.1%}" for found in ways.values())) for gate in judged))
@@ -103,6 +114,11 @@ key to its value: what it is taught in one phrasing it can answer in others.
 **Decision: drills as well as conversations.** To answer from what was just told, the model must match owner and noun at once, and conversations
 alone teach a small model to match either. Drills ask about the same few facts again and again, two fifths of the time for something close
 that was not told, and most of them with nothing but the key to go by, so that no wording of a question can replace it.
+
+**What makes a told fact hard to find.** Conversations of one to three statements and a question, in which one part after the other is held out of
+all training (CALIBRATION; `python -m benchmarks.in_context`):
+
+{held_out}
 
 ## Memory
 
