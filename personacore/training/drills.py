@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from personacore.corpus.dialogue.drills import Drill, draw_drill
-from personacore.corpus.dialogue.language import say_fact
 from personacore.corpus.dialogue.splits import Splits
 from personacore.corpus.dialogue.values import Values
 from personacore.generation.prompts import encode_answer, encode_question
@@ -49,12 +48,11 @@ def encode_drill(tokenizer: Tokenizer, drill: Drill, block_size: int) -> tuple[n
     if drill.opening is not None:
         say(encode_question(tokenizer, drill.opening))
     for number, asked in enumerate(drill.asked):
-        key, answer = f"{asked.key} is", say_fact(asked.key, asked.value)
         if drill.opening is None:
-            parts = [(encode_question(tokenizer, asked.question), False), (encode_answer(tokenizer, answer), True)]
+            parts = [(encode_question(tokenizer, asked.question), False), (encode_answer(tokenizer, asked.answer), True)]
         else:
-            start = tokenizer.encode(f" {key}" if number else key)
-            parts = [(start, False), (tokenizer.encode(answer[len(key) :]), True)]
+            start = tokenizer.encode(f" {asked.start}" if number else asked.start)
+            parts = [(start, False), (tokenizer.encode(asked.answer[len(asked.start) :]), True)]
         if len(ids) + sum(len(part) for part, _ in parts) > block_size + 1:
             break
         for part, counts in parts:

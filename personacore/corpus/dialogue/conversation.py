@@ -10,7 +10,7 @@ from personacore.corpus.dialogue.data import read_data
 from personacore.corpus.dialogue.language import Owner, key_of, owner_of, say_fact, say_facts, sentence
 from personacore.corpus.dialogue.splits import Splits
 from personacore.corpus.dialogue.turns import Turn
-from personacore.corpus.dialogue.values import Values
+from personacore.corpus.dialogue.values import NUMBERS, Values
 from personacore.corpus.markup import load_grammar
 
 RANDOM_FRAME = 0.35  # share of questions whose frame is random words around the noun phrase or value
@@ -48,7 +48,7 @@ class Draw:
     frames: language.Frames | None = None
     random_frame: float = RANDOM_FRAME
     own_question: float = OWN_QUESTION
-    compound: float = 0.0  # share of values that are two words, of stories or of lists
+    compound: float = 0.0  # share of values, but for numbers, that are two words, of stories or of lists
 
     def __post_init__(self) -> None:
         self.frames = self.frames or language.frames()[self.splits.frames]
@@ -83,7 +83,7 @@ class Draw:
 
     def value(self, topic: Topic) -> str:
         """A value for it: two words of any kind, one of its type or, in PRETRAIN, by turns one of no type."""
-        if self.compound and self.rng.random() < self.compound:
+        if self.compound and topic.value not in NUMBERS and self.rng.random() < self.compound:
             return self.values.compound(self.any_words, self.rng)
         if self.splits.values == "pretrain" and self.rng.random() < ANY_VALUE:
             return self.values.anything(self.any_words, self.rng)

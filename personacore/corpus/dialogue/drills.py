@@ -1,33 +1,37 @@
 """Drills: facts, and behind them a run of answers that have to be looked up among these facts.
 
-A conversation looks something up three or four times in a row of tokens, a drill up to a dozen times, two fifths of them for
-what was not told but is close to it. Looking up is what a small model learns last. In some drills nothing was told: what is
-learned from them is to read questions.
+A conversation looks something up three or four times in a row of tokens, a drill up to a dozen times. Looking up is what a
+small model learns last, and most of all to tell apart what shares its owner or its noun; so that is what most facts of a drill
+do, each is asked for before any is again, and half of the questions are for what was not told but is close to it. In some
+drills nothing was told: what is learned from them is to read questions.
 """
 
 import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from personacore.corpus.dialogue.conversation import Conversation, Draw
-from personacore.corpus.dialogue.language import say_facts
+from personacore.corpus.dialogue.conversation import Conversation, Draw, Topic
+from personacore.corpus.dialogue.language import say_fact, say_facts
 from personacore.corpus.dialogue.splits import Splits
 from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
 
-FEWEST, MOST = 2, 7  # facts told in the assistant's words
+FEWEST, MOST = 2, 10  # facts told in the assistant's words
+TELLING = 4  # turns of telling facts in other words, at most; two at least
 ASKED = 16  # answers; a row of tokens takes as many as fit
 KNOWN = 0.5  # share of them that were told for certain
-ALIKE_TOLD, ALIKE_ASKED = 0.6, 0.9  # share that has the owner or the noun of one before, among facts and among what is asked
-COMPOUND = 0.4  # share of values that are two words, of stories or of lists
+OTHERWISE = 0.2  # share of questions for something known that are not for its value: what a value is, whether it is, or for two
+ALIKE_TOLD, ALIKE_ASKED = 0.85, 0.9  # share that has the owner or the noun of one before, among facts and among what is asked
+COMPOUND = 0.4  # share of values, but for numbers, that are two words, of stories or of lists: each word is to be copied
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A key with the value to be found, None where it was not told; `question` asks for it."""
+    """A question and its answer, of which `start` is given where nothing but the answers is said."""
 
     question: str
-    key: str
-    value: str | None
+    start: str
+    answer: str
 
 
 @dataclass(frozen=True)
@@ -51,19 +55,41 @@ def draw_drill(seed: str, splits: Splits, values: Values) -> Drill:
     if style < 2:
         for _ in range(rng.randint(FEWEST, MOST)):
             topic = talk.like([known for known, _ in talk.known.values()], ALIKE_TOLD)
-            talk.known.setdefault(topic.key, (topic, draw.value(topic)))
+            talk.known.setdefault(topic.key, (topic, talk.value_for(topic)))
     elif style < 7:
-        for _ in range(rng.randint(1, 3)):
+        for _ in range(rng.randint(2, TELLING)):
             talk.tell()
     told = [topic for topic, _ in talk.known.values()]
-    topics = [rng.choice(told) if told and rng.random() < KNOWN else talk.like(told, ALIKE_ASKED) for _ in range(ASKED)]
-    asked = tuple(Asked(draw.question(topic), topic.key, talk.value_of(topic)) for topic in topics)
-    said = say_facts([(key, value) for key, (_, value) in talk.known.items()])
+    turns, said = tuple(talk.turns), say_facts([(key, value) for key, (_, value) in talk.known.items()])
+    each = _each_before_any_again(rng, told)
+    asked = []
+    for _ in range(ASKED):
+        known = bool(told) and rng.random() < KNOWN
+        if style >= 4 and known and rng.random() < OTHERWISE:
+            asked.append(_otherwise(talk))
+        else:
+            topic = next(each) if known else talk.like(told, ALIKE_ASKED)
+            asked.append(Asked(draw.question(topic), f"{topic.key} is", say_fact(topic.key, talk.value_of(topic))))
     match style:
         case 0:
-            return Drill((), said, asked)
+            return Drill((), said, tuple(asked))
         case 1:
-            return Drill((Turn("", said, "tell"),), "", asked)
+            return Drill((Turn("", said, "tell"),), "", tuple(asked))
         case 2 | 3:
-            return Drill(tuple(talk.turns), "", asked)
-    return Drill(tuple(talk.turns), None, asked)
+            return Drill(turns, "", tuple(asked))
+    return Drill(turns, None, tuple(asked))
+
+
+def _each_before_any_again(rng: random.Random, topics: Sequence[Topic]) -> Iterator[Topic]:
+    """All of the topics, in an order of its own each time."""
+    while True:
+        yield from rng.sample(topics, len(topics))
+
+
+def _otherwise(talk: Conversation) -> Asked:
+    """A question what a value is, whether something has it, or for two things at once."""
+    before = len(talk.turns)
+    while len(talk.turns) == before:  # two things of one value cannot be told apart, so that nothing is asked
+        talk.rng.choice((talk.reverse, talk.verify, talk.combine))()
+    turn = talk.turns[-1]
+    return Asked(turn.user, "", turn.assistant)

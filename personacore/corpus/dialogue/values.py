@@ -7,6 +7,7 @@ from personacore.corpus.dialogue.data import read_data
 from personacore.corpus.dialogue.splits import Split, split_list, split_of
 
 TRIES = 10_000
+NUMBERS = ("age", "number", "size", "code", "price", "phone", "time")  # the types that are written in digits
 VOWELS, CONSONANTS = "aeiouy", "bcdfghjklmnpqrstvwxz"
 
 
