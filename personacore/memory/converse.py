@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +61,11 @@ class Conversed:
         shutil.rmtree(self.state_folder, ignore_errors=True)
 
 
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of `number` that is not above `most`, or 1."""
+    return max((part for part in range(1, most + 1) if number % part == 0), default=1)
+
+
 def converse(
     name: str, chat: ChatParams, base_train: TrainParams, arm: ArmParams, seed: int, curve: Path, file: Path
 ) -> Conversed:
@@ -89,8 +93,8 @@ def converse(
         base_train,
         max_steps=arm.steps,
         batch_size=rows,
-        # On a CPU two rows of one kind at a time: larger products, and the cores still share out what is of unequal length.
-        micro_batch_size=math.gcd(rows, 2 if device.type == "cpu" else base_train.micro_batch_size),
+        # On a CPU about four parts: several rows make larger products, several parts are shared out among the cores.
+        micro_batch_size=_divisor(rows, rows // 4 if device.type == "cpu" else base_train.micro_batch_size),
         lr=chat.lr,
         muon_lr=chat.muon_lr,
         warmup_steps=chat.warmup_steps,
