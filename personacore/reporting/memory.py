@@ -112,8 +112,9 @@ learned at once ({len(ewc_digits["seeds"])} seeds, epochs and strength chosen fo
 key to its value: what it is taught in one phrasing it can answer in others.
 
 **Decision: drills as well as conversations.** To answer from what was just told, the model must match owner and noun at once, and conversations
-alone teach a small model to match either. Drills ask about the same few facts again and again, two fifths of the time for something close
-that was not told, and most of them with nothing but the key to go by, so that no wording of a question can replace it.
+alone teach a small model to match either. Drills tell up to ten facts, most of them alike in one of the two, and ask for each before any is
+asked for again, half of the time for something close that was not told. Many have nothing but the key to go by, so that no wording of a
+question can replace it.
 
 **What makes a told fact hard to find.** Conversations of one to three statements and a question, in which one part after the other is held out of
 all training (CALIBRATION; `python -m benchmarks.in_context`):
