@@ -6,7 +6,7 @@ from typing import Any
 from personacore.params import ArmParams, MemoryParams
 from personacore.reporting.markdown import table
 
-MEMORY_METRICS = ("forgetting", "recall", "sessions", "writing", "ewc_digits", "in_context")
+MEMORY_METRICS = ("forgetting", "recall", "sessions", "writing", "ewc_digits", "in_context", "session_ways")
 GATES = {
     "in_context_recall": "told in the same conversation, then asked; no memory",
     "in_context_abstention": "other things told in the same conversation; no memory",
@@ -45,6 +45,14 @@ GATES = {
 
 
 CONTEXT_GATES = ("in_context_recall", "in_context_abstention")
+SESSION_WAYS = {
+    "rows": "rows, which ship: each fact is written into its own",
+    "read_out": "one adapter: what it says surely is read out and taught again with the new fact",
+    "unfiltered": "the same, however sure it is",
+    "sequential": "one adapter that goes on with the new fact alone",
+    "sum": "the sum of an adapter for every fact",
+    "joint": "one adapter, taught all facts at once, as none of the others can be",
+}
 
 
 def memory_chapter(
@@ -54,6 +62,7 @@ def memory_chapter(
     writing: Mapping[str, Any],
     ewc_digits: Mapping[str, Any],
     in_context: Mapping[str, Mapping[str, Any]],
+    session_ways: Mapping[str, Any],
     arms: Mapping[str, ArmParams],
     shipped: str,
     memory: MemoryParams,
@@ -87,6 +96,13 @@ def memory_chapter(
         (
             (name, *(f"{found[gate]['value']:.1%} ({_interval(found[gate])})" for gate in CONTEXT_GATES))
             for name, found in in_context.items()
+        ),
+    )
+    held = table(
+        ("way", "answered", "of the first fact", "of the last", "not told, and said to be unknown"),
+        (
+            (meaning, *(f"{session_ways[way][name]:.1%}" for name in ("accuracy", "first_fact", "last_fact", "abstains")))
+            for way, meaning in SESSION_WAYS.items()
         ),
     )
     ways = writing["ways"]
@@ -169,6 +185,10 @@ one left. Rows of different facts never meet, so nothing has to be taught again.
 listed {sessions["read_out_recall"]:.1%} of the facts told before, and {sessions["read_out_precision"]:.1%} of what it listed was right.
 
 ![Sessions](../plots/sessions.png)
+
+The same by adapters, of {session_ways["sessions"]} sessions with CALIBRATION facts, asked after the last (`python -m benchmarks.sessions`):
+
+{held}
 
 Limits of this chapter: people, frames and values come from one grammar, written by the same hands as the model's conversations, so that
 only the hand-written questions say how it would do with somebody's own words; `h2` frames are new but of the grammar's kind; one
