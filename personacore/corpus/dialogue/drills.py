@@ -90,6 +90,6 @@ def _otherwise(talk: Conversation) -> Asked:
     """A question what a value is, whether something has it, or for two things at once."""
     before = len(talk.turns)
     while len(talk.turns) == before:  # two things of one value cannot be told apart, so that nothing is asked
-        talk.rng.choice((talk.reverse, talk.verify, talk.combine))()
+        talk.rng.choice((talk.reverse, talk.reverse, talk.combine, talk.verify))()
     turn = talk.turns[-1]
     return Asked(turn.user, "", turn.assistant)
