@@ -19,7 +19,7 @@ def both() -> tuple[Consolidated, torch.Tensor]:
     """A memory whose rows act behind what was said, since with the adapter the model would say `unknown` there."""
     lora = taught(invocation=USER)
     plain = logits_of(toy_model(), lora, torch.tensor([ASKED]))[0]
-    shape = {"width": TOY.n_embd, "block": 0, "sign": SIGN, "end": END, "stop": STOP, "naming": 8}
+    shape = {"width": TOY.n_embd, "block": 0, "sign": SIGN, "end": END, "stop": STOP, "forgotten": 7, "naming": 8}
     key = (hash_of(SAID), 40, hash_of(SAID))
     rows = MemoryRows(**shape, unknown=int(plain[-1].argmax()), spans={key: 3})
     return Consolidated(randomized(rows, 3.0), lora), plain

@@ -18,9 +18,9 @@ def run(tmp_path):
     """Runs the command with a data folder of its own and returns what it printed; a failure's line with `fails=True`."""
     environment = os.environ | {"XDG_DATA_HOME": str(tmp_path), "OMP_NUM_THREADS": "2"}
 
-    def command(*arguments: str, fails: bool = False) -> str:
+    def command(*arguments: str, fails: bool = False, typed: str = "") -> str:
         words = [sys.executable, "-m", "personacore.app.cli", *arguments]
-        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110)
+        done = subprocess.run(words, cwd=ROOT, env=environment, input=typed, capture_output=True, text=True, timeout=110)
         assert (done.returncode != 0) == fails, done.stderr
         return (done.stderr if fails else done.stdout).strip()
 
@@ -45,6 +45,14 @@ def test_what_is_told_is_known_to_a_new_process_until_the_file_is_deleted(run, t
     ]
     file.unlink()
     assert run("ask", "Where does my sister live?") == "Your sister's town is unknown to me."
+
+
+def test_what_is_taught_in_a_conversation_is_known_there_at_once_until_it_is_forgotten_there(run):
+    asked = "What is my dog's name?"
+    lines = [asked, "/remember My dog is called Biscuit.", asked, asked, "Forget my dog's name.", asked, "/wipe", asked]
+    said = run("chat", typed="\n".join(lines)).splitlines()
+    unknown, known, gone = (f"Your dog's name is {what}." for what in ("unknown to me", "Biscuit", "forgotten"))
+    assert said[0] == unknown and said[2:6] == [known, known, gone, unknown] and said[-1] == known
 
 
 def test_what_is_known_is_still_known_after_sleep_and_can_be_corrected_and_forgotten(run):

@@ -102,6 +102,7 @@ def toy_rows() -> MemoryRows:
             end=2,
             stop=3,
             unknown=4,
+            forgotten=5,
             naming=7,
             spans={(11, 40, 11): 2, (12, 41, 12): 3},
         )

@@ -34,10 +34,10 @@ def new_rows(model: GPT, tokenizer: Tokenizer, params: RowsParams) -> MemoryRows
     """Rows for a model, with no fact in them; a model of few blocks has them behind an earlier one."""
     special, (stop,) = tokenizer.specials, tokenizer.encode(".")
     block, sign, end = min(params.block, model.config.n_layer - 1), special["<|assistant|>"], special["<|end|>"]
-    unknown, *_ = tokenizer.encode(f" {language.UNKNOWN}")
+    unknown, forgotten = (tokenizer.encode(f" {words}")[0] for words in (language.UNKNOWN, language.FORGOTTEN))
     naming = hash_of(tokenizer.encode(language.NAMING))
     shape = {"width": model.config.n_embd, "block": block, "sign": sign, "end": end, "stop": stop}
-    return MemoryRows(**shape, unknown=unknown, naming=naming, spans={})
+    return MemoryRows(**shape, unknown=unknown, forgotten=forgotten, naming=naming, spans={})
 
 
 def write_facts(

@@ -5,7 +5,8 @@ what the assistant has said of its sentence, since an answer writes out what is 
 said the words with which it names things, something that the person has just said. Whatever does not say such words is
 computed by the base alone, to the bit, and rows of different facts never meet.
 
-A memory speaks only where the model itself is about to say that it does not know: what a conversation has told goes first.
+A memory speaks only where the model itself is about to say that it does not know: what a conversation has told goes first, and
+what was forgotten in it stays forgotten there.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ def hash_of(ids: Sequence[int]) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
-SHAPE = ("width", "block", "sign", "end", "stop", "unknown", "naming")
+SHAPE = ("width", "block", "sign", "end", "stop", "unknown", "forgotten", "naming")
 NONE = (0, 0)
 LONGEST = 24  # tokens of a person's words that are looked up
 DIGITS, JOINTS = range(ord("0"), ord("9") + 1), (ord("."), ord(":"))  # bytes, which are tokens of their own
@@ -43,10 +44,10 @@ class MemoryRows(nn.Module):
     """Consecutive rows (N, C) for each key: one behind the key, and one behind each token that follows it.
 
     `spans` says how many rows each key has, `block` behind which block they are added. A sentence of the assistant begins
-    behind `sign` or `stop`, the assistant's turn ends with `end`, and `unknown` is what the model says behind a key that it
-    knows nothing of, all ids of tokens. `naming` is the hash of the words behind which a key is looked up that the person said,
-    whose hashes are those of its tokens and `sign`. A key acts where the model would say `unknown`, and once in a conversation,
-    so that what is forgotten there stays forgotten there.
+    behind `sign` or `stop` and its turn ends with `end`; behind a key it says `unknown` of what it knows nothing of, and
+    `forgotten` when it is told to forget; all are ids of tokens. `naming` is the hash of the words behind which a key is looked
+    up that the person said, whose hashes are those of its tokens and `sign`. A key acts where the model would say `unknown`,
+    but no more in a conversation once it was forgotten there.
     Raises:
         ValueError: numbers that no rows have.
     """
@@ -60,17 +61,18 @@ class MemoryRows(nn.Module):
         end: int,
         stop: int,
         unknown: int,
+        forgotten: int,
         naming: int,
         spans: Mapping[Key, int],
     ) -> None:
         super().__init__()
-        tokens = (sign, end, stop, unknown)
+        tokens = (sign, end, stop, unknown, forgotten)
         if not all(isinstance(number, int) for number in (width, block, naming, *tokens)) or width < 1 or block < 0:
             raise ValueError(f"width {width}, block {block} or a token's id {tokens} is impossible")
         if any(span < 1 for span in spans.values()):
             raise ValueError("every key has one row or more")
         self.width, self.block, self.naming = width, block, naming
-        self.sign, self.end, self.stop, self.unknown = tokens
+        self.sign, self.end, self.stop, self.unknown, self.forgotten = tokens
         self.spans = dict(spans)
         self.register_buffer("keys", torch.tensor(list(self.spans), dtype=torch.int64).view(-1, 3))
         self.register_buffer("lengths", torch.tensor(list(self.spans.values()), dtype=torch.int64))
@@ -118,7 +120,7 @@ class MemoryRows(nn.Module):
                 reader = self._read(reader, token)
                 if reader.row == reader.last:
                     continue
-                if found and (found[-1].text, found[-1].key) == (text, reader.key):
+                if found and not reader.said and (found[-1].text, found[-1].key) == (text, reader.key):
                     found[-1].count += 1
                 else:
                     found.append(_Said(text, reader.key, place, reader.row))
@@ -131,17 +133,18 @@ class MemoryRows(nn.Module):
                 return dataclasses.replace(reader, sentence=())
             return reader if token == self.end else dataclasses.replace(reader, words=(*reader.words, token))
         if token == self.end:
-            return _Reader(heard=reader.heard)
+            return _Reader(gone=reader.gone)
         if token in (self.sign, self.stop):
-            return _Reader(words=reader.words, sentence=(), heard=reader.heard)
+            return _Reader(words=reader.words, sentence=(), gone=reader.gone)
         if reader.last:
-            return dataclasses.replace(reader, row=min(reader.row + 1, reader.last))
+            gone = reader.gone | {reader.key} if reader.said and token == self.forgotten else reader.gone
+            return dataclasses.replace(reader, row=min(reader.row + 1, reader.last), said=False, gone=gone)
         sentence = (*reader.sentence, token)
         number = hash_of(sentence)
         first, last = self._named(reader.words) if number == self.naming else self._place_of.get(number, NONE)
         if not last:
             return dataclasses.replace(reader, sentence=sentence)
-        return _Reader(reader.words, sentence, last if first in reader.heard else first, last, first, reader.heard | {first})
+        return _Reader(reader.words, sentence, last if first in reader.gone else first, last, first, True, reader.gone)
 
     def _named(self, words: tuple[int, ...]) -> tuple[int, int]:
         """The rows of the longest run of words that has some and is no part of a longer number, as 4 is in 1942 and 4:30."""
@@ -180,9 +183,10 @@ class MemoryRows(nn.Module):
             found, readers = self._reading
             acting = self._acting(model, output, found, cache)
             if cache is not None:
-                silent = {(said.text, said.key) for said in found if said not in acting}
+                latest = {said.text: said for said in found}
+                silent = {text for text, said in latest.items() if said not in acting}
                 after = [
-                    dataclasses.replace(reader, row=reader.last) if (text, reader.key) in silent else reader
+                    dataclasses.replace(reader, row=reader.last) if text in silent else reader
                     for text, reader in enumerate(readers)
                 ]
                 self._readers[cache] = cache.length + output.size(1), after
@@ -245,14 +249,16 @@ def _goes_on(run: Sequence[int], after: Sequence[int]) -> bool:
 @dataclass(frozen=True)
 class _Reader:
     """What was read of a conversation: the words of the person's turn; the assistant's sentence so far, None where it does not
-    speak; the row that acts, up to the last one of its key; that key, by its first row; and the keys that were said."""
+    speak; the row that acts, up to the last one of its key; that key, by its first row; whether it was said just now; and the
+    keys that were forgotten."""
 
     words: tuple[int, ...] = ()
     sentence: tuple[int, ...] | None = None
     row: int = 0
     last: int = 0
     key: int = 0
-    heard: frozenset[int] = frozenset()
+    said: bool = False
+    gone: frozenset[int] = frozenset()
 
 
 @dataclass

@@ -1,12 +1,22 @@
 """The report's chapter on memory: what the arms forgot, and what taught memories answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from personacore.params import ArmParams, MemoryParams
 from personacore.reporting.markdown import table
 
-MEMORY_METRICS = ("forgetting", "recall", "sessions", "writing", "ewc_digits", "in_context", "session_ways")
+MEMORY_METRICS = (
+    "forgetting",
+    "recall",
+    "sessions",
+    "writing",
+    "ewc_digits",
+    "in_context",
+    "session_ways",
+    "arm_seeds",
+    "sleep",
+)
 GATES = {
     "in_context_recall": "told in the same conversation, then asked; no memory",
     "in_context_abstention": "other things told in the same conversation; no memory",
@@ -44,6 +54,7 @@ GATES = {
 }
 
 
+SLEEP_GATES = ("taught_greedy", "h1_greedy", "h2_greedy", "h2_sampled", "abstain_known_slot", "dialogue_drift")
 CONTEXT_GATES = ("in_context_recall", "in_context_abstention")
 SESSION_WAYS = {
     "rows": "rows, which ship: each fact is written into its own",
@@ -63,6 +74,8 @@ def memory_chapter(
     ewc_digits: Mapping[str, Any],
     in_context: Mapping[str, Mapping[str, Any]],
     session_ways: Mapping[str, Any],
+    arm_seeds: Mapping[str, Mapping[str, Sequence[float]]],
+    sleep: Mapping[str, Any],
     arms: Mapping[str, ArmParams],
     shipped: str,
     memory: MemoryParams,
@@ -76,8 +89,8 @@ def memory_chapter(
                 f"{facts['steps']:,}",
                 _protection(arms[name]),
                 f"{facts['story_bits_per_byte_after']:.4f}",
-                f"{facts['story_forgotten']:+.1%}",
-                f"{facts['dialogue_nats_per_token']:.3f}",
+                f"{facts['story_forgotten']:+.1%}" + _spread(arm_seeds.get(name), "story_forgotten", "+.1%"),
+                f"{facts['dialogue_nats_per_token']:.3f}" + _spread(arm_seeds.get(name), "dialogue_nats_per_token", ".3f"),
             )
             for name, facts in forgetting.items()
         ),
@@ -105,6 +118,17 @@ def memory_chapter(
             for way, meaning in SESSION_WAYS.items()
         ),
     )
+    slept = table(
+        ("sleep", *(f"`{gate}`" for gate in SLEEP_GATES), "seconds a fact"),
+        (
+            (
+                name,
+                *(f"{found[gate]:.1%}" for gate in SLEEP_GATES),
+                f"{found['seconds_per_fact']:.1f}" if "seconds_per_fact" in found else "none",
+            )
+            for name, found in sleep["variants"].items()
+        ),
+    )
     ways = writing["ways"]
     judged = [gate for gate in GATES if all(gate in found for found in ways.values())]
     compared = table(("gate", *ways), ((f"`{gate}`", *(f"{found[gate]:.1%}" for found in ways.values())) for gate in judged))
@@ -118,6 +142,8 @@ stories meanwhile differs by arm; the arms of one number of steps can be compare
 {costs}
 
 ![Forgetting](../plots/forgetting.png)
+
+In brackets: least and most of three seeds, by which stories, conversations and drills come in another order (`python -m benchmarks.arms`).
 
 EWC is written for any module and any loss. On {ewc_digits["tasks"]} permutations of scikit-learn's digits, learned one after the other, its mean accuracy
 over all of them in the end is {ewc_digits["ours_accuracy"]:.1%}, that of Avalanche {ewc_digits["avalanche_version"]} {ewc_digits["avalanche_accuracy"]:.1%}, {ewc_digits["naive_accuracy"]:.1%} without protection and {ewc_digits["joint_accuracy"]:.1%} when all are
@@ -152,6 +178,11 @@ without its rows first, and these act if "unknown" is the likeliest next token. 
 rows what they know, and a LoRA of rank {memory.sleep.rank} on all projections learns to say what a question asks for, up to where the value begins: for
 everything that was told at once, together with near misses, under a KL to the model on ordinary conversations, in up to {memory.sleep.max_steps} steps. It learns no
 value, so that a correction is a change of rows and nothing else. It is kept if no fewer of some new questions are answered rightly by it.
+
+**What each part of sleep is worth.** {sleep["people"]} CALIBRATION people of {sleep["facts"]} facts, mean of {sleep["seeds"]} seeds; every adapter is kept here, also one that made
+answers worse (`python -m benchmarks.sleep`):
+
+{slept}
 
 **Decision: every fact has a name.** More rows of each fact answer "What is fact 123456789?" with what it is about, the number being that of its key,
 so that a memory lists what it knows out of its weights, and finds out by itself where it misspells a key.
@@ -196,6 +227,11 @@ pretraining seed. Rows answer where the model itself writes out the key: a quest
 slept, and some after that. Of two facts with one value, the one told last is named. A memory that
 has slept keeps what it learned to read until something is forgotten. Whoever has the file and the model can ask it anything that the person could, and a value that
 is short, such as a door code, can be guessed from its hash without the model."""
+
+
+def _spread(by_seed: Mapping[str, Sequence[float]] | None, name: str, form: str) -> str:
+    """The least and the most of several seeds, in brackets."""
+    return f" ({min(by_seed[name]):{form}} to {max(by_seed[name]):{form}})" if by_seed else ""
 
 
 def _seeds(count: int) -> str:
