@@ -2,7 +2,7 @@
 # make model   the trained models that come with the repository, where none was made here
 # make repro   everything from a fresh machine: the environment, then every stage that is stale
 # make test    the test suite          make lint   ruff          make deps   rewrite dvc.yaml's lists of modules and params
-# make bench   beside other implementations, in one run
+# make bench   beside other implementations, in one run, after `make repro`
 # make macbook the 13.9M-parameter profile on TinyStories, then every stage
 # make release the models of the last `make repro` become those that come with the repository
 

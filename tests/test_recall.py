@@ -137,7 +137,10 @@ def test_a_statement_counts_as_read_when_all_its_facts_are_and_no_others():
 
 def test_an_interval_is_over_facts_not_questions():
     same = share_with_interval({str(number): [True] * 10 for number in range(5)})
-    assert (same["value"], same["low"], same["high"], same["asked"], same["facts"]) == (1.0, 1.0, 1.0, 50, 5)
+    assert (same["value"], same["high"], same["asked"], same["facts"]) == (1.0, 1.0, 50, 5)
+    assert same["low"] == pytest.approx(0.4782, abs=1e-4)  # of 5 in 5, by the tables of Clopper and Pearson
+    none = share_with_interval({str(number): [False] for number in range(5)})
+    assert (none["low"], none["high"]) == (0, pytest.approx(0.5218, abs=1e-4))
     split = share_with_interval({"a": [True] * 100, "b": [False] * 100})
     assert split["low"] == 0 and split["high"] == 1
 

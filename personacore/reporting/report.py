@@ -62,8 +62,8 @@ def _summary(metrics: Metrics) -> str:
         ]
     return f"""# PersonaCore: technical report
 
-Written by the `report` stage. Every result below is read from `metrics/`: `dvc repro` writes it from `params.yaml`, except for the speed
-chapter, whose benchmarks are run by hand. Shapes and rates are those of `params.yaml`.
+Written by the `report` stage. Every result below is read from `metrics/`, which `dvc repro` writes from `params.yaml`; what stands beside a
+`python -m benchmarks...` command, and the speed chapter, is run by hand. Shapes and rates are those of `params.yaml`.
 
 A GPT of {evaluation["parameters"]:,} parameters, trained from nothing, predicts the stories of the validation file at
 {evaluation["bits_per_byte"]:.4f} bits per byte.{against}
