@@ -56,9 +56,12 @@ def measured(read: Read) -> Iterator[tuple[str, str]]:
     yield "statements written by hand: all of their facts are read, and no others", gate("statements_read")
     asked = "ten facts typed, then forty hand-written questions about them and ten about others (`python -m benchmarks.typed`)"
     yield asked, f"{right('')} right; after sleep {right('rested_')}"
+    yield "what a value is to oneself, such as \"Who is Ottoline?\"", gate("reversed_greedy")
     yield "facts told and asked in one conversation, before any teaching", gate("in_context_recall")
+    yield "what was not told in that conversation, and is said to be unknown", gate("in_context_abstention")
     lost = shipped["story_forgotten"]
-    yield "how much worse it tells stories after learning to converse", f"{lost:.1%} (goal 2%{', missed' * (lost > 0.02)})"
+    grown = f"{lost:+.1%} (goal at most +2%{', missed' * (lost > 0.02)})"
+    yield "bits per byte of stories after learning to converse, beside those before", grown
     worse = "how much worse with a memory: stories; conversations of somebody else; those that do not ask for what it knows"
     drift = f"{gate('dialogue_drift')}; {recall['dialogue_drift_elsewhere']['value']:.1%}"
     yield worse, f"{recall['story_drift']['value']:g}, bit for bit; {drift}"
