@@ -2,9 +2,8 @@
 
 python -m benchmarks.arms [ARM ...]    (half a minute an arm and seed on two cores, after `dvc repro forgetting`)
 
-Base and Fisher stay the same; a seed changes which stories, conversations and drills come in which order. Writes
-metrics/arm_seeds.json: by arm and seed, the share of story bits per byte that was forgotten, and the loss of CALIBRATION
-conversations.
+Base and Fisher stay the same; each seed draws other stories, conversations and drills. Writes metrics/arm_seeds.json, unless
+arms are named: by arm and seed, the share of story bits per byte that was forgotten, and the loss of CALIBRATION conversations.
 """
 
 import sys
@@ -47,6 +46,7 @@ def main() -> None:
             found["dialogue_nats_per_token"].append(conversation_loss(run.model, run.tokenizer, talks).nats_per_token)
             forgotten, learned = (each[-1] for each in found.values())
             print(f"{name:12} seed {seed}: stories {forgotten:+.2%}, conversations {learned:.3f} nats per token", flush=True)
+    if not sys.argv[1:]:
         write_json("metrics/arm_seeds.json", table)
 
 

@@ -3,7 +3,7 @@
 python -m benchmarks.sleep [NAME ...]    (about a minute a variant and seed on two cores, after `dvc repro export`)
 
 Everybody's facts are given rather than listed, and every adapter is kept, so that variants differ in one thing alone.
-Writes metrics/sleep.json: the mean over seeds of each gate, and the seconds it took for a fact.
+Writes metrics/sleep.json, unless variants are named: the mean over seeds of each gate, and the seconds it took for a fact.
 """
 
 import dataclasses
@@ -34,7 +34,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     **{f"KL weight {weight:g}": {"kl_weight": weight} for weight in (0.0, 5.0, 100.0)},
     "no negatives": {"negatives": 0},
     "unmatched negatives": {"near_misses": 0.0},
-    **{f"{count} frames": {"frames": count} for count in (1, 4, 16)},
+    **{f"{count} frames beside random words": {"frames": count} for count in (1, 4, 16)},
+    **{f"{steps} steps at most": {"max_steps": steps} for steps in (30, 150)},
 }
 
 
@@ -59,6 +60,7 @@ def main() -> None:
             runs.append(measure(model, tokenizer, people, memories, talks) | {"seconds_per_fact": seconds})
         table[name] = {gate: round(statistics.mean(run[gate] for run in runs), 4) for gate in runs[0]}
         print(f"{name:20}", *_shown(table[name]), sep="  ", flush=True)
+    if not sys.argv[1:]:
         write_json("metrics/sleep.json", {"people": PEOPLE, "facts": FACTS, "seeds": SEEDS, "variants": table})
 
 

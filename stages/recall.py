@@ -40,8 +40,10 @@ def main(speed: Speed) -> None:
         return load_adapter(file, **identity)[0]
 
     def case(kind: str, number: int, place: int) -> recall.Case:
-        memories = [load(MEMORY / kind / f"{number}_{who}.safetensors") for who in (place, (place + 1) % len(people[kind]))]
-        facts, others = people[kind][place], people[kind][(place + 1) % len(people[kind])]
+        next_place = (place + 1) % len(people[kind])
+        files = [MEMORY / kind / f"{number}_{who}.safetensors" for who in (place, next_place)]
+        memories, facts, others = [load(file) for file in files], people[kind][place], people[kind][next_place]
+        recall.check_absent(files[0], facts)
         questions = Questions(facts, f"{seed}/{kind}/{number}/{place}", "evaluation", values)
         return recall.Case(f"{kind} {place}", facts, questions, memories[0], memories[1], others)
 

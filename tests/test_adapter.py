@@ -42,7 +42,7 @@ def test_a_memory_comes_back_to_the_bit_with_its_origin(tmp_path):
     assert description == {
         **HASHES,
         "facts": 12,
-        "schema": 4,
+        "schema": 5,
         "kind": "memory",
         "written_as": "lora",
         "rank": 5,
@@ -118,10 +118,10 @@ def test_a_file_that_is_no_memory_or_a_newer_one_is_refused(tmp_path):
     assert_refused(path, "is missing", "start a new memory")
     rewrite(path, kind=None)
     assert_refused(path, "no memory file", "start a new memory")
-    rewrite(path, schema=5)
-    assert_refused(path, "schema 5", "update personacore")
-    rewrite(path, schema=3)
-    assert_refused(path, "schema 3", "start a new memory")
+    rewrite(path, schema=6)
+    assert_refused(path, "schema 6", "update personacore")
+    rewrite(path, schema=4)
+    assert_refused(path, "schema 4", "start a new memory")
     path.write_bytes(b"\x80\x04\x95pickle....")
     assert_refused(path, "damaged", "restore a copy of it")
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from filelock import FileLock
 
 from personacore.errors import UserError
 from personacore.generation.prompts import encode_prompt
@@ -122,7 +124,21 @@ def test_two_that_teach_one_file_at_once_do_not_undo_each_other(memory, model, t
         other.teach("I am a baker.", meanwhile)
     assert Memory(model, tokenizer, memory.path, teaching(tokenizer), IDENTITY).count == 1
     assert other.teach("I am a baker.").understood and other.count == 2
+    memory.save_as(memory.path.with_name("copy"))  # of what the file holds by now
+    assert Memory(model, tokenizer, memory.path.with_name("copy"), teaching(tokenizer), IDENTITY).count == 2
     assert memory.ask("What is my job?") and memory.count == 2
+
+
+def test_one_that_writes_waits_for_another_that_does(memory, monkeypatch):
+    said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence})
+    memory.path.parent.mkdir(exist_ok=True)
+    lock = FileLock(memory.path.with_name(f".{memory.path.name}.lock"))
+    with ThreadPoolExecutor() as pool, lock:  # the lock is given back first
+        taught = pool.submit(memory.teach, "My dog is called Biscuit.")
+        with pytest.raises(TimeoutError):
+            taught.result(timeout=3)
+        assert not memory.path.exists()
+    assert taught.result().understood and memory.path.exists()
 
 
 def test_what_is_told_again_replaces_what_was_told_before(memory, monkeypatch):
@@ -188,7 +204,7 @@ def test_it_answers_while_it_sleeps(memory, monkeypatch):
     memory.teach("My dog is called Biscuit.")
 
     def listed(model, tokenizer, rows):  # with the sleeper's rows attached
-        assert rows.attached and memory.ask("What is my dog's name?")
+        assert rows._hooks and memory.ask("What is my dog's name?")
         return [DOG]
 
     monkeypatch.setattr(sleep_module, "listed", listed)
@@ -250,7 +266,7 @@ def test_a_teach_that_dies_half_way_leaves_the_old_memory_whole(memory, monkeypa
     with pytest.raises(KeyboardInterrupt):
         memory.teach("I am a baker.", die)
     assert memory.path.read_bytes() == before
-    assert not [file for file in memory.path.parent.iterdir() if file != memory.path]
+    assert {file.name for file in memory.path.parent.iterdir()} == {memory.path.name, f".{memory.path.name}.lock"}
 
 
 def test_to_forget_something_unknown_or_unclear_is_said_in_one_line(memory, monkeypatch):

@@ -1,16 +1,21 @@
 """The recall protocol: made-up people, what they are asked, and which answers pass."""
 
 import dataclasses
+from contextlib import contextmanager
 
 import pytest
 
 from benchmarks.in_context import variants
 from personacore.corpus.dialogue import language
+from personacore.corpus.dialogue.conversation import Draw
 from personacore.corpus.dialogue.splits import Splits
 from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
 from personacore.errors import UserError
 from personacore.evaluation.intervals import mean_with_interval, share_with_interval
+from personacore.evaluation.loss import Loss
+from personacore.generation.answers import GREEDY
+from personacore.memory import recall
 from personacore.memory.facts import Fact, holds, read_facts, topic_of
 from personacore.memory.people import (
     UPDATED,
@@ -22,7 +27,19 @@ from personacore.memory.people import (
     in_context,
     statements,
 )
-from personacore.memory.recall import Asker, Case, Outcomes, ask_changed, ask_taught, asks_for, read_statements
+from personacore.memory.recall import (
+    DRAWN,
+    Asker,
+    Case,
+    Outcomes,
+    ask_changed,
+    ask_handwritten,
+    ask_in_context,
+    ask_taught,
+    asks_for,
+    check_absent,
+    read_statements,
+)
 from personacore.tokenizer.bpe import Tokenizer
 
 VALUES = Values()
@@ -156,9 +173,10 @@ class Scripted(Asker):
 
     def __init__(self, tokenizer, answer) -> None:
         super().__init__(None, tokenizer)
-        self.answer = answer
+        self.answer, self.ways = answer, []
 
-    def ask(self, lessons, lora, *, draws=1, **_):
+    def ask(self, lessons, lora, *, draws=1, sampling=GREEDY, context=None, **_):
+        self.ways.append((draws, sampling, context))
         return [[self.answer(right, lora)] * draws for _, right in lessons]
 
     def fits(self, turns):
@@ -179,6 +197,91 @@ def test_a_memory_that_is_right_passes_every_tier_and_every_control(tokenizer):
     assert {name: value for name, value in gates.items() if value != (name not in controls)} == {}
 
 
+def test_answers_are_drawn_and_conversations_stand_before_questions_where_a_gate_says_so(tokenizer):
+    asker, questions = Scripted(tokenizer, lambda right, lora: right), Questions([DOG, JOB], "seed", "evaluation", VALUES)
+    ask_taught(asker, Outcomes(), Case("p", [DOG, JOB], questions, "mine", "theirs", []), count=2, draws=3, seed=1)
+    assert [way for way in asker.ways if way[0] > 1] == [(3, DRAWN, None)]
+    (*_, talks), *others = [way for way in asker.ways if way[2] is not None]
+    assert not others and len(talks) == 4 and all(len(turns) >= 1 for turns in talks)
+
+
+def test_a_correction_is_right_when_the_new_value_is_said_and_leaks_when_the_old_one_is(tokenizer):
+    new = Fact(DOG.key, "Rex")
+    case = Case("p", [new], Questions([new], "seed", "evaluation", VALUES), "mine", "theirs", [])
+    for answer, right, leak in ((new.sentence, 1, 0), (DOG.sentence, 0, 1), (f"{DOG.key} is unknown to me.", 0, 0)):
+        outcomes = Outcomes()
+        ask_changed(Scripted(tokenizer, lambda *_, answer=answer: answer), outcomes, "update", [DOG], case, draws=2, seed=1)
+        gates = outcomes.gates({})
+        assert (gates["update_new"]["value"], gates["update_old_leak"]["value"]) == (right, leak)
+
+
+def test_in_context_a_told_value_must_be_said_and_an_untold_one_be_called_unknown(tokenizer):
+    told = [Turn("My dog is Biscuit.", DOG.sentence, "tell"), Turn("Who is my dog?", DOG.sentence, "ask")]
+    untold = [told[0], Turn("What am I?", Fact(JOB.key, None).sentence, "unknown")]
+    for answer, right, unknown in (("as told", 1, 1), (DOG.sentence, 1, 0), (Fact(JOB.key, None).sentence, 0, 1)):
+        outcomes = Outcomes()
+        asker = Scripted(tokenizer, lambda right, _, answer=answer: right if answer == "as told" else answer)
+        ask_in_context(asker, outcomes, [told, untold])
+        gates = outcomes.gates({})
+        assert (gates["in_context_recall"]["value"], gates["in_context_abstention"]["value"]) == (right, unknown)
+        assert asker.ways[0][2] == [told[:1], untold[:1]]
+
+
+def test_handwritten_questions_that_hold_a_value_are_not_asked(tokenizer):
+    key, questions = next((key, asks) for key, asks in handwritten().items() if len(asks) > 1)
+    word = max(questions[0].strip("?.").split(), key=len)
+    asked = []
+    for value in (word, "Wexmouth"):
+        fact, outcomes = Fact(key, value), Outcomes()
+        case = Case("p", [fact], Questions([fact], "seed", "evaluation", VALUES), "mine", "theirs", [])
+        ask_handwritten(Scripted(tokenizer, lambda right, _: right), outcomes, case)
+        asked.append(outcomes.gates({})["handwritten_greedy"]["asked"])
+    assert asked[0] < asked[1] == len(questions)
+
+
+def test_drift_is_what_is_lost_with_the_memory_over_without(tokenizer, monkeypatch):
+    acting = []
+
+    class Mine:
+        @contextmanager
+        def attached(self, model):
+            acting.append(model)
+            yield
+            acting.pop()
+
+    asks = [Turn("Who is my dog?", Fact(DOG.key, None).sentence, "unknown")]
+    monkeypatch.setattr(recall, "document_loss", lambda *_: Loss(nats=10.0, tokens=5, bytes=5))
+    monkeypatch.setattr(
+        recall, "conversation_loss", lambda model, tokenizer, talks: Loss(len(talks) * (12.0 if acting else 10.0), 5, 5)
+    )
+    found = recall.drift("model", tokenizer, [(Mine(), [DOG])], ["story"], [asks, []], {"dialogue_drift": 0.1})
+    assert {name: gate["value"] for name, gate in found.items()} == pytest.approx(
+        {"story_drift": 0, "dialogue_drift": 0.2, "dialogue_drift_elsewhere": 0.2}
+    )
+    assert found["dialogue_drift"]["passed"] is False and "threshold" not in found["story_drift"]
+
+
+def test_a_value_that_can_be_read_in_a_memorys_file_stops_everything(tmp_path):
+    file = tmp_path / "me.safetensors"
+    file.write_bytes(b"\0Biscuit\0")
+    check_absent(file, [JOB, Fact("Your age", "4")])
+    with pytest.raises(UserError, match="holds the taught value 'Biscuit'"):
+        check_absent(file, [DOG])
+
+
+def test_nobody_tells_of_something_whose_name_is_a_value(monkeypatch):
+    keys = iter(["Your job", "Your baker hat", "Your town"])
+    monkeypatch.setattr(Draw, "topic", lambda self, teller: topic_of(next(keys)))
+    monkeypatch.setattr(Draw, "value", lambda self, topic: "baker" if topic.noun == "job" else "Wexmouth")
+    assert draw_people(1, 2, "evaluation", "seed", VALUES) == [[JOB, Fact("Your town", "Wexmouth")]]
+
+
+def test_questions_that_all_hold_a_value_are_refused(tokenizer):
+    questions = Questions([JOB, Fact("Your baker hat", "red")], "seed", "evaluation", VALUES)
+    with pytest.raises(UserError, match="every question for Your baker hat holds a value that was told"):
+        questions.tier("h2", 1)
+
+
 def test_answers_that_do_not_come_from_the_memory_or_mix_values_up_are_found(tokenizer):
     gates = gates_of(tokenizer, lambda right, lora: right)
     assert gates["adapter_off"] == gates["wrong_user"] == 1
@@ -190,11 +293,15 @@ def test_answers_that_do_not_come_from_the_memory_or_mix_values_up_are_found(tok
 def test_an_old_value_in_any_words_is_a_leak(tokenizer):
     questions = Questions([JOB], "seed", "evaluation", VALUES)
     case = Case("p", [JOB], questions, "mine", "theirs", [])
-    for answer, leaks in (("That dog is Biscuit, I think.", 1.0), (f"{DOG.key} is unknown to me.", 0.0)):
+    for answer, leaks, abstains in (
+        ("That dog is Biscuit, I think.", 1.0, 0.0),
+        (f"{DOG.key} is unknown to me.", 0.0, 1.0),
+        ("Your cat's name is unknown to me.", 0.0, 0.0),  # of something else: nothing shows that this was forgotten
+    ):
         outcomes = Outcomes()
         ask_changed(Scripted(tokenizer, lambda *_, answer=answer: answer), outcomes, "forget", [DOG], case, draws=2, seed=1)
         gates = outcomes.gates({})
-        assert (gates["forget_emission"]["value"], gates["forget_abstain"]["value"]) == (leaks, 1 - leaks)
+        assert (gates["forget_emission"]["value"], gates["forget_abstain"]["value"]) == (leaks, abstains)
 
 
 def test_a_gate_is_passed_from_the_right_side():

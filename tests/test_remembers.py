@@ -95,10 +95,17 @@ def test_a_teach_that_is_killed_leaves_the_old_memory_or_the_new_one_whole(run, 
 
 def test_without_the_file_the_logits_are_those_of_a_model_never_taught(tmp_path):
     import personacore
+    from personacore.generation.prompts import encode_prompt
 
-    plain, taught = personacore.load(EXPORT), personacore.load(EXPORT)
-    tokens = torch.arange(40)[None]
-    memory = taught.memory(tmp_path / "me.safetensors")
-    assert memory.teach(TOLD).understood
+    core = personacore.load(EXPORT)
+    memory = core.memory(tmp_path / "me.safetensors")
+    said = encode_prompt(core.tokenizer, "Where does my sister live?") + core.tokenizer.encode("Your sister's town is")
+
+    def logits() -> torch.Tensor:
+        with torch.no_grad(), memory.reading() as model:
+            return model(torch.tensor([said]))
+
+    never = logits()
+    assert memory.teach(TOLD).understood and not torch.equal(logits(), never)
     memory.path.unlink()
-    assert torch.equal(taught.model(tokens), plain.model(tokens))
+    assert torch.equal(logits(), never)

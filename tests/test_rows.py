@@ -11,7 +11,7 @@ from personacore.model.gpt import GPT, KeyValueCache
 from personacore.model.rows import Key, MemoryRows, hash_of
 from tests.toys import TOY, assert_same_bits, logits_of, randomized, state_of, toy_model, toy_tokens
 
-SIGN, END, STOP, UNKNOWN, FORGOTTEN = 28, 29, 30, 27, 26
+SIGN, END, STOP, UNKNOWN, FORGOTTEN = 28, 29, 30, 27, (26, 25)
 KEY, OTHER, NAMING = (3, 4, 5), (3, 7), (9, 8)
 
 
@@ -29,7 +29,7 @@ def toy_rows(*keys: tuple[int, ...], span: int = 2, block: int = 0, unknown: int
         "end": END,
         "stop": STOP,
         "unknown": unknown,
-        "forgotten": FORGOTTEN,
+        "forgotten": hash_of(FORGOTTEN),
         "naming": hash_of(NAMING),
     }
     return randomized(MemoryRows(**shape, spans=spans), 3.0).requires_grad_(False)
@@ -87,11 +87,12 @@ def test_rows_cannot_go_on_from_a_cache_that_read_without_them():
 
 def test_a_key_acts_each_time_it_is_said_until_it_is_forgotten_in_that_conversation():
     rows, later = toy_rows(KEY, OTHER), (KEY[0] + 20, *KEY[1:])
-    unknown, known, gone = ((SIGN, *KEY, word, STOP, END, 1) for word in (UNKNOWN, 9, FORGOTTEN))
+    unknown, known, gone = ((SIGN, *KEY, *words, STOP, END, 1) for words in ((UNKNOWN,), (9,), FORGOTTEN))
     assert places(rows, *unknown, *known, *known) == [3, 4, 11, 12, 19, 20]
     assert places(rows, *known, *gone, *unknown, *known) == [3, 4, 11, 12]
-    assert places(rows, *gone, SIGN, *OTHER, 9, STOP, *later, 9) == [3, 4, 10, 11]
-    assert places(rows, SIGN, *KEY, 9, FORGOTTEN, STOP, END, 1, *known) == [3, 4, 12, 13]
+    assert places(rows, *gone, SIGN, *OTHER, 9, STOP, *later, 9) == [3, 4, 11, 12]
+    assert places(rows, SIGN, *KEY, 9, *FORGOTTEN, STOP, END, 1, *known) == [3, 4, 13, 14]
+    assert places(rows, SIGN, *KEY, FORGOTTEN[0], STOP, END, 1, *known) == [3, 4, 11, 12]
 
 
 def named_rows(*runs: tuple[int, ...]) -> MemoryRows:
@@ -189,7 +190,7 @@ def test_a_key_that_the_model_itself_goes_on_from_is_left_to_the_model():
 TEXTS = torch.tensor([
     [SIGN, *KEY, 9, STOP, OTHER[0] + 20, *OTHER[1:], 8, 8],
     [1, SIGN, *OTHER, 6, 6, STOP, 23, 4, 5],
-    [SIGN, *OTHER, FORGOTTEN, STOP, SIGN, *OTHER, UNKNOWN, 8],
+    [SIGN, *OTHER, *FORGOTTEN, STOP, SIGN, *OTHER, 8],
     [SIGN, *OTHER, UNKNOWN, STOP, SIGN, *OTHER, 6, 6],
 ])  # fmt: skip
 

@@ -11,7 +11,7 @@ from personacore.corpus.dialogue.values import Values
 from personacore.errors import UserError
 from personacore.generation.prompts import encode_prompt
 from personacore.memory import sessions
-from personacore.memory.facts import Fact, plain_question
+from personacore.memory.facts import Fact, holds, plain_question
 from personacore.memory.inventory import listed
 from personacore.memory.people import Questions, draw_sessions
 from personacore.memory.probe import grammar_keys
@@ -142,7 +142,7 @@ def test_each_session_adds_one_fact_to_what_the_last_one_left(model, tokenizer):
 
 def test_a_fact_that_is_lost_later_counts_against_backward_transfer(model, tokenizer, monkeypatch):
     facts = draw_sessions(20, "evaluation", "seed", Values())
-    assert len({fact.key for fact in facts}) == len({fact.value for fact in facts}) == 20
+    assert len({fact.key for fact in facts}) == 20
     asker, outcomes = Asker(model, tokenizer), Outcomes()
 
     def ask(lessons, held):  # everything is known at once, and the first fact no more after the tenth session
@@ -155,6 +155,13 @@ def test_a_fact_that_is_lost_later_counts_against_backward_transfer(model, token
     judged = outcomes.gates({})
     assert judged["sequential_100_accuracy"]["value"] == 0.95 and judged["first_fact"]["value"] == 0
     assert len(rows) == sum(range(2, 21, 2)) and (8, 1, 1.0) in rows and (10, 1, 0.0) in rows
+
+
+def test_a_hundred_sessions_have_something_to_tell_whatever_the_seed():
+    for seed in range(20):
+        facts = draw_sessions(100, "evaluation", f"{seed}", Values())
+        keys = " ".join(fact.key for fact in facts)
+        assert not any(holds(keys, fact.value) for fact in facts)
 
 
 def test_more_sessions_than_there_are_things_to_tell_are_refused_by_name():

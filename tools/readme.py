@@ -56,7 +56,7 @@ def measured(read: Read) -> Iterator[tuple[str, str]]:
     yield "statements written by hand: all of their facts are read, and no others", gate("statements_read")
     asked = "ten facts typed, then forty hand-written questions about them and ten about others (`python -m benchmarks.typed`)"
     yield asked, f"{right('')} right; after sleep {right('rested_')}"
-    yield "what a value is to oneself, such as \"Who is Ottoline?\"", gate("reversed_greedy")
+    yield 'what a value is to oneself, such as "Who is Ottoline?"', gate("reversed_greedy")
     yield "facts told and asked in one conversation, before any teaching", gate("in_context_recall")
     yield "what was not told in that conversation, and is said to be unknown", gate("in_context_abstention")
     lost = shipped["story_forgotten"]

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from personacore.errors import UserError
 from personacore.files import sha256_of
@@ -178,6 +179,7 @@ class Memory:
         """Delete the file: the model is what it was before anything was taught."""
         with self._lock:
             self.path.unlink(missing_ok=True)
+            self._lock_file.unlink(missing_ok=True)
             self.adapter, self.taught, self._version = self._nothing(), (), None
 
     def save_as(self, path: Path) -> None:
@@ -186,11 +188,13 @@ class Memory:
         Raises:
             UserError: nothing was taught yet, there is such a file already, or it cannot be written.
         """
-        if not self.count:
-            raise UserError("nothing was taught yet, so there is nothing to save")
-        if path.exists():
-            raise UserError(f"{path} exists already: name a new file")
-        self._write(path, self.adapter, self.taught)
+        with self._lock:
+            self._refresh()
+            if not self.count:
+                raise UserError("nothing was taught yet, so there is nothing to save")
+            if path.exists():
+                raise UserError(f"{path} exists already: name a new file")
+            self._write(path, self.adapter, self.taught)
 
     def known(self) -> list[Fact]:
         """What the memory answers when it is asked for everything that it holds, in the order in which it was told."""
@@ -249,11 +253,30 @@ class Memory:
             raise UserError(f"{path} cannot be written: {error.strerror}") from None
 
     def _save(self, adapter: Taught, *taught: str) -> None:
-        if self._version != self._version_of_file():
-            raise UserError(f"{self.path} was changed by another program meanwhile and is left as it is: say it once more")
-        times = (*self.taught, *taught)
-        self._write(self.path, adapter, times)
-        self.adapter, self.taught, self._version = adapter, times, self._version_of_file()
+        with self._alone():
+            if self._version != self._version_of_file():
+                raise UserError(f"{self.path} was changed by another program meanwhile and is left as it is: say it once more")
+            times = (*self.taught, *taught)
+            self._write(self.path, adapter, times)
+            self.adapter, self.taught, self._version = adapter, times, self._version_of_file()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other programs from writing the file between a look at it and its replacement."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._lock_file, mode=0o600)
+            lock.acquire()
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.lock")
 
     def _answer(self, text: str, remembering: bool = True) -> str:
         with self.reading(remembering) as model:

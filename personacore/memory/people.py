@@ -2,7 +2,8 @@
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -29,6 +30,8 @@ def draw_people(count: int, facts: int, split: Split, seed: str, values: Values)
         told: dict[str, str] = {}
         while len(told) < facts:
             topic = draw.topic(teller="")
+            if any(holds(topic.key, known) for known in told.values()):  # every question for it would say a value
+                continue
             value = draw.value(topic)
             words = {word for key in (*told, topic.key) for word in key.casefold().replace("'s", "").replace("'", "").split()}
             if topic.key not in told and value not in told.values() and words.isdisjoint(value.casefold().split()):
@@ -46,10 +49,13 @@ def draw_sessions(count: int, split: Split, seed: str, values: Values) -> list[F
     rng, slots = random.Random(seed), language.slots()[split]
     if count > len(slots):
         raise UserError(f"memory.sessions: {count} is more than the {len(slots)} things that can be told")
-    pairs = rng.sample(slots, count)
-    return _with_new_values(
-        [Fact(language.key_of(language.owner_of("", relation), name), None) for relation, name in pairs], (), split, rng, values
-    )
+    sampled = rng.sample(slots, count)
+    keys = [language.key_of(language.owner_of("", relation), name) for relation, name in sampled]
+    kinds = [language.attributes()[name].value for _, name in sampled]
+    free = partial(_free_value, split=split, keys=" ".join(keys), taken=frozenset(), rng=rng, values=values)
+    return [
+        Fact(key, free(kind)) for key, kind in zip(keys, kinds, strict=True)
+    ]  # values recur, some types have fewer than slots
 
 
 def correct_facts(people: Sequence[Sequence[Fact]], split: Split, seed: str, values: Values) -> list[list[Fact]]:
@@ -80,7 +86,7 @@ def _with_new_values(
     return found
 
 
-def _free_value(kind: str, split: Split, keys: str, taken: set[str], rng: random.Random, values: Values) -> str:
+def _free_value(kind: str, split: Split, keys: str, taken: Collection[str], rng: random.Random, values: Values) -> str:
     """A value of the split that is not taken; of another split where this one has no more, as of four seasons it may not."""
     for source in (split, *SPLITS):
         for _ in range(TRIES):
@@ -121,11 +127,16 @@ class Questions:
         return [(self._ask(self.tiers["h2"], fact), fact.sentence) for _ in range(count)]
 
     def _ask(self, draw: Draw, fact: Fact) -> str:
-        """A question for a fact that holds no value of any, as a frame may do by chance."""
-        while True:
+        """A question for a fact that holds no value of any, as a frame may do by chance.
+
+        Raises:
+            UserError: it seems that every question does.
+        """
+        for _ in range(TRIES):
             question = draw.question(topic_of(fact.key))
             if not any(holds(question, str(known.value)) for known in self.facts):
                 return question
+        raise UserError(f"every question for {fact.key} holds a value that was told: change `seed`")
 
     def elsewhere(self, turns: int) -> list[Turn]:
         """So many turns of a conversation about something else: told, or asked for and not known."""
@@ -143,17 +154,25 @@ class Questions:
         """What each value is, in EVALUATION frames."""
         return [self.tiers["h2"].reversed(str(fact.value), fact.key) for fact in self.facts]
 
+    def reversed_untold(self) -> list[Lesson]:
+        """What as many values are that were not told, each of the type of one that was."""
+        draw = self.tiers["h2"]
+        others = (self._another(topic_of(fact.key).value or draw.rng.choice(self.values.kinds)) for fact in self.facts)
+        return [draw.reversed(value, None) for value in others]
+
     def verified(self) -> list[Lesson]:
         """Whether each value is what it is, and whether it is another of its type, in EVALUATION frames."""
         draw, found = self.tiers["h2"], []
         for fact in self.facts:
             topic, value = topic_of(fact.key), str(fact.value)
             kind = topic.value or draw.rng.choice(self.values.kinds)
-            found += [draw.verifying(topic, claimed, value) for claimed in (value, self._another(kind, value))]
+            found += [draw.verifying(topic, claimed, value) for claimed in (value, self._another(kind))]
         return found
 
-    def _another(self, kind: str, value: str) -> str:
-        while (other := self.values.draw(kind, "pretrain", self.tiers["h2"].rng)) == value:
+    def _another(self, kind: str) -> str:
+        """A value of a type that was not told."""
+        told = {fact.value for fact in self.facts}
+        while (other := self.values.draw(kind, "pretrain", self.tiers["h2"].rng)) in told:
             pass
         return other
 
@@ -176,7 +195,7 @@ class Questions:
                 topic = topic_of(fact.key.replace("Your ", f"{draw.other_teller()}'s ", 1))
             else:
                 topic = (known if kind == "known_slot" else draw).topic(teller="")
-            if topic.key not in keys:
+            if topic.key not in keys and not any(holds(topic.key, str(fact.value)) for fact in self.facts):
                 found.append((draw.question(topic), say_fact(topic.key, None)))
         return found
 

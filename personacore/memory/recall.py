@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from personacore.tokenizer.bpe import Tokenizer
 
 DRAWN = Sampling(0.8, top_p=0.95)
 FOLLOW_UPS = 5  # questions about each fact that was corrected or forgotten
+LEAST_BYTES = 6  # of a value that is looked for in files
 ELSEWHERE = 2  # turns about something else before a question in the middle of a conversation
 
 
@@ -144,6 +146,10 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
                     outcomes.add("wrong_user", name, wrong[number][0] == right)
     for tier in ("reversed", "verified", "combined"):
         _ask_tier(asker, outcomes, case, tier, getattr(case.questions, tier)())
+    unnamed = case.questions.reversed_untold()
+    for (question, right), (said, *_) in zip(unnamed, asker.ask(unnamed, case.memory), strict=True):
+        outcomes.add("abstain_reversed", f"{case.name} {question}", said == right)
+        outcomes.transcript.append({"person": case.name, "tier": "reversed", "asked": question, "right": right, "said": said})
     for kind in ("known_slot", "unseen_slot", "other_person"):
         lessons = case.questions.untold(kind, 2 * len(case.facts))
         for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.memory), strict=True):
@@ -163,7 +169,8 @@ def _ask_tier(
 ) -> list[str]:
     answered = [said for said, *_ in asker.ask(lessons, case.memory, context=context)]
     for number, ((question, right), said) in enumerate(zip(lessons, answered, strict=True)):
-        outcomes.add(f"{tier}_greedy", f"{case.name} {right}", said == right)
+        fact = right.removesuffix(", so yes.").removesuffix(", so no.").removesuffix(".")
+        outcomes.add(f"{tier}_greedy", f"{case.name} {fact}", said == right)
         asked = " / ".join([*(turn.user for turn in context[number]), question] if context else [question])
         outcomes.transcript.append({"person": case.name, "tier": tier, "asked": asked, "right": right, "said": said})
     return answered
@@ -184,6 +191,19 @@ def _fitting(asker: Asker, questions: Questions, asked: Turn) -> list[Turn]:
             if asker.fits([*(before := questions.elsewhere(turns)), asked]):
                 return before
     return []
+
+
+def check_absent(file: Path, facts: Sequence[Fact]) -> None:
+    """Stop everything if a taught value can be read in a memory's file; those that bytes spell by chance are too short for it.
+
+    Raises:
+        UserError: it can.
+    """
+    data = file.read_bytes()
+    for fact in facts:
+        value = str(fact.value).encode()
+        if len(value) >= LEAST_BYTES and value in data:
+            raise UserError(f"recall: {file} holds the taught value {fact.value!r}")
 
 
 def _exchanged(facts: Sequence[Fact], right: str) -> set[str]:
@@ -208,7 +228,7 @@ def ask_changed(
             if change == "update":
                 outcomes.add("update_new", fact, said == new.sentence)
             else:
-                outcomes.add("forget_abstain", fact, abstains(said))
+                outcomes.add("forget_abstain", fact, said == new.sentence)
             for leak in leaks:
                 outcomes.add("update_old_leak" if change == "update" else "forget_emission", fact, leak)
 

@@ -86,7 +86,7 @@ def ask_sessions(
         for hit in hits:
             outcomes.add("sequential_100_accuracy", facts[number - 1].key, hit)
     first = questions.about(facts[0], FIRST_QUESTIONS)
-    for (_, right), (said, *_) in zip(first, asker.ask(first, after[-1]), strict=True):
-        outcomes.add("first_fact", right, said == right)
+    for (question, right), (said, *_) in zip(first, asker.ask(first, after[-1]), strict=True):
+        outcomes.add("first_fact", question, said == right)  # one fact: what varies is how it is asked for
     transfer = mean_with_interval([float(np.mean(known[number])) - float(np.mean(at_once[number])) for number in told])
     return {"backward_transfer": judged("backward_transfer", transfer, thresholds)}, rows

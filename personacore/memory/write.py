@@ -34,8 +34,8 @@ def new_rows(model: GPT, tokenizer: Tokenizer, params: RowsParams) -> MemoryRows
     """Rows for a model, with no fact in them; a model of few blocks has them behind an earlier one."""
     special, (stop,) = tokenizer.specials, tokenizer.encode(".")
     block, sign, end = min(params.block, model.config.n_layer - 1), special["<|assistant|>"], special["<|end|>"]
-    unknown, forgotten = (tokenizer.encode(f" {words}")[0] for words in (language.UNKNOWN, language.FORGOTTEN))
-    naming = hash_of(tokenizer.encode(language.NAMING))
+    unknown, *_ = tokenizer.encode(f" {language.UNKNOWN}")
+    forgotten, naming = (hash_of(tokenizer.encode(words)) for words in (f" {language.FORGOTTEN}", language.NAMING))
     shape = {"width": model.config.n_embd, "block": block, "sign": sign, "end": end, "stop": stop}
     return MemoryRows(**shape, unknown=unknown, forgotten=forgotten, naming=naming, spans={})
 

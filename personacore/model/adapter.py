@@ -16,7 +16,7 @@ from personacore.model.rows import SHAPE as ROW_SHAPE
 from personacore.model.rows import Key, MemoryRows
 from personacore.model.tensors import load_tensors, save_tensors
 
-SCHEMA = 4
+SCHEMA = 5
 LORA_SHAPE = ("rank", "alpha", "targets", "invocation")
 Adapter = LoRA | MemoryRows | Consolidated
 KINDS = {LoRA: "lora", MemoryRows: "rows", Consolidated: "rows and lora"}

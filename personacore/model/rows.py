@@ -44,10 +44,10 @@ class MemoryRows(nn.Module):
     """Consecutive rows (N, C) for each key: one behind the key, and one behind each token that follows it.
 
     `spans` says how many rows each key has, `block` behind which block they are added. A sentence of the assistant begins
-    behind `sign` or `stop` and its turn ends with `end`; behind a key it says `unknown` of what it knows nothing of, and
-    `forgotten` when it is told to forget; all are ids of tokens. `naming` is the hash of the words behind which a key is looked
-    up that the person said, whose hashes are those of its tokens and `sign`. A key acts where the model would say `unknown`,
-    but no more in a conversation once it was forgotten there.
+    behind `sign` or `stop`, its turn ends with `end`, and `unknown` is what it says behind a key that it knows nothing of, all
+    ids of tokens. `forgotten` is the hash of what it says behind a key when it is told to forget, `naming` that of the words
+    behind which a key is looked up that the person said, whose hashes are those of its tokens and `sign`. A key acts where the
+    model would say `unknown`, but no more in a conversation once it was forgotten there.
     Raises:
         ValueError: numbers that no rows have.
     """
@@ -66,13 +66,13 @@ class MemoryRows(nn.Module):
         spans: Mapping[Key, int],
     ) -> None:
         super().__init__()
-        tokens = (sign, end, stop, unknown, forgotten)
-        if not all(isinstance(number, int) for number in (width, block, naming, *tokens)) or width < 1 or block < 0:
+        tokens = (sign, end, stop, unknown)
+        if not all(isinstance(n, int) for n in (width, block, forgotten, naming, *tokens)) or width < 1 or block < 0:
             raise ValueError(f"width {width}, block {block} or a token's id {tokens} is impossible")
         if any(span < 1 for span in spans.values()):
             raise ValueError("every key has one row or more")
-        self.width, self.block, self.naming = width, block, naming
-        self.sign, self.end, self.stop, self.unknown, self.forgotten = tokens
+        self.width, self.block, self.forgotten, self.naming = width, block, forgotten, naming
+        self.sign, self.end, self.stop, self.unknown = tokens
         self.spans = dict(spans)
         self.register_buffer("keys", torch.tensor(list(self.spans), dtype=torch.int64).view(-1, 3))
         self.register_buffer("lengths", torch.tensor(list(self.spans.values()), dtype=torch.int64))
@@ -120,7 +120,7 @@ class MemoryRows(nn.Module):
                 reader = self._read(reader, token)
                 if reader.row == reader.last:
                     continue
-                if found and not reader.said and (found[-1].text, found[-1].key) == (text, reader.key):
+                if found and reader.behind and (found[-1].text, found[-1].key) == (text, reader.key):
                     found[-1].count += 1
                 else:
                     found.append(_Said(text, reader.key, place, reader.row))
@@ -135,16 +135,16 @@ class MemoryRows(nn.Module):
         if token == self.end:
             return _Reader(gone=reader.gone)
         if token in (self.sign, self.stop):
-            return _Reader(words=reader.words, sentence=(), gone=reader.gone)
+            forgotten = reader.last and hash_of(reader.behind) == self.forgotten
+            return _Reader(words=reader.words, sentence=(), gone=reader.gone | {reader.key} if forgotten else reader.gone)
         if reader.last:
-            gone = reader.gone | {reader.key} if reader.said and token == self.forgotten else reader.gone
-            return dataclasses.replace(reader, row=min(reader.row + 1, reader.last), said=False, gone=gone)
+            return dataclasses.replace(reader, row=min(reader.row + 1, reader.last), behind=(*reader.behind, token))
         sentence = (*reader.sentence, token)
         number = hash_of(sentence)
         first, last = self._named(reader.words) if number == self.naming else self._place_of.get(number, NONE)
         if not last:
             return dataclasses.replace(reader, sentence=sentence)
-        return _Reader(reader.words, sentence, last if first in reader.gone else first, last, first, True, reader.gone)
+        return _Reader(reader.words, sentence, last if first in reader.gone else first, last, first, (), reader.gone)
 
     def _named(self, words: tuple[int, ...]) -> tuple[int, int]:
         """The rows of the longest run of words that has some and is no part of a longer number, as 4 is in 1942 and 4:30."""
@@ -249,15 +249,15 @@ def _goes_on(run: Sequence[int], after: Sequence[int]) -> bool:
 @dataclass(frozen=True)
 class _Reader:
     """What was read of a conversation: the words of the person's turn; the assistant's sentence so far, None where it does not
-    speak; the row that acts, up to the last one of its key; that key, by its first row; whether it was said just now; and the
-    keys that were forgotten."""
+    speak; the row that acts, up to the last one of its key; that key, by its first row, and what stands behind it; and the keys
+    that were forgotten."""
 
     words: tuple[int, ...] = ()
     sentence: tuple[int, ...] | None = None
     row: int = 0
     last: int = 0
     key: int = 0
-    said: bool = False
+    behind: tuple[int, ...] = ()
     gone: frozenset[int] = frozenset()
 
 

@@ -32,6 +32,7 @@ GATES = {
     "statements_read": "statements written by hand: all facts in them are read by the model, and no others; no memory",
     "handwritten_greedy": "questions written by hand, independently of the grammar",
     "reversed_greedy": "what a value is, in frames that it has never met",
+    "abstain_reversed": "the same of values of their type that nobody told: says that they are unknown",
     "verified_greedy": "whether a value is so, half of the time another one is claimed; the answer gives the true one",
     "combined_greedy": "two facts in one question, both right",
     "adapter_off": "right answers without the memory, of which there should be none",
