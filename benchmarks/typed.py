@@ -10,7 +10,7 @@ Writes metrics/typed.json and prints the whole transcript, misses included.
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -27,7 +27,7 @@ TYPED = Path(__file__).with_suffix(".yaml")
 UNTOLD = "unknown"  # in the file, the value of what nobody told
 
 
-def tell(model: Path, memory: Path, statements: list[str]) -> None:
+def tell(model: Path, memory: Path, statements: Iterable[str]) -> None:
     """Teach each statement on the command line, in a process of its own."""
     for statement in statements:
         command = [sys.executable, "-m", "personacore.app.cli", "teach", "--model", model, "--memory", memory, statement]
@@ -43,7 +43,9 @@ def main() -> None:
         file = Path(folder) / "memory.safetensors"
         tell(model, file, typed["statements"])
         memory = personacore.load(model).memory(file)  # this process has been told nothing
-        found = {"facts_learned": memory.count} | ask(memory, typed["questions"])
+        said = {key: value for facts in typed["statements"].values() for key, value in facts.items()}
+        learned = sum(said.get(fact.key) == fact.value for fact in memory.known())
+        found = {"facts_told": len(said), "facts_learned": learned} | ask(memory, typed["questions"])
         print(f"\n{describe_sleep(memory.sleep())}\n")
         found |= {f"rested_{name}": value for name, value in ask(memory, typed["questions"]).items() if name.endswith("right")}
     write_json("metrics/typed.json", found)
