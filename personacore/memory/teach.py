@@ -9,6 +9,7 @@ still hold. Several people are taught in one batch, each with an adapter of thei
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
 from personacore.params import SleepParams
 from personacore.tokenizer.bpe import Tokenizer
+
+Objective = Callable[[Sequence[Lesson]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,17 @@ def teach_people(
     start: LoRA | None = None,
     values: bool = True,
     on_step: Callable[[int, Sequence[Progress]], None] = lambda step, results: None,
+    objective: Objective | None = None,
 ) -> tuple[LoRA, list[Progress]]:
     """Adapters of people who each told as many facts, taught in one batch, and what came of it.
 
     `generic` holds rows (N, T) of conversations on which the adapters must not differ from the base. `start` goes on from
     adapters of as many people. Without `values` they learn to read the questions and to say what is asked for, but not the
-    answer. `on_step` is given each step after which is looked, and what is known by then. The model is left as it was.
+    answer. `objective` is the summed loss of lessons, where it is not that of their answers. `on_step` is given each step after
+    which is looked, and what is known by then. The model is left as it was.
     """
     began = time.monotonic()
+    objective = objective or partial(_answers, model, tokenizer, values)
     lora = start or new_adapter(model, tokenizer, params, len(people), seed)
     words = Values()
     lessons = [Lessons(facts, f"{seed}/teach/{number}", words, params.frames) for number, facts in enumerate(people)]
@@ -83,7 +89,7 @@ def teach_people(
                     _lessons(each, result, asked.keys, seeming, params)
                     for each, result, seeming in zip(lessons, results, known.tolist(), strict=True)
                 ]
-                _loss(model, tokenizer, drawn, values, ordinary, params, generator).backward()
+                _loss(model, objective, drawn, ordinary, params, generator).backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if step % params.check_interval == 0 or step == params.max_steps:
@@ -114,23 +120,26 @@ def _lessons(
     ]
 
 
+def _answers(model: GPT, tokenizer: Tokenizer, values: bool, lessons: Sequence[Lesson]) -> Tensor:
+    """The summed negative log probability of the lessons' answers."""
+    return -answer_log_probabilities(model, *pad_lessons(tokenizer, lessons, values)).sum()
+
+
 def _loss(
     model: GPT,
-    tokenizer: Tokenizer,
+    objective: Objective,
     drawn: Sequence[Sequence[Lesson]],
-    values: bool,
     ordinary: tuple[Tensor, Tensor, Tensor],
     params: SleepParams,
     generator: torch.Generator,
 ) -> Tensor:
-    """Summed over people, who share no weights: the mean loss of a lesson's answer, and the weighted KL on conversations.
+    """Summed over people, who share no weights: the mean loss of a lesson, and the weighted KL on conversations.
 
     `ordinary` are rows (N, T) of conversations, the base's hidden states (N, T, C) in them, and where (N, T) text stands.
     What the person says counts as well: held on answers alone, conversations drift ten times as far.
     """
     size = max(len(lessons) for lessons in drawn)
-    inputs, targets = pad_lessons(tokenizer, [lesson for lessons in drawn for lesson in _padded(lessons, size)], values)
-    loss = -answer_log_probabilities(model, inputs, targets).sum() / size
+    loss = objective([lesson for lessons in drawn for lesson in _padded(lessons, size)]) / size
     if params.generic_rows:
         chosen = torch.randint(len(ordinary[0]), (params.generic_rows * len(drawn),), generator=generator)
         rows, hidden, places = (part[chosen] for part in ordinary)
