@@ -16,6 +16,7 @@ MEMORY_METRICS = (
     "session_ways",
     "arm_seeds",
     "sleep",
+    "lora",
 )
 GATES = {
     "in_context_recall": "told in the same conversation, then asked; no memory",
@@ -56,6 +57,11 @@ GATES = {
 
 
 SLEEP_GATES = ("taught_greedy", "h1_greedy", "h2_greedy", "h2_sampled", "abstain_known_slot", "dialogue_drift")
+LORA_WAYS = {
+    "answers": "the answers, each question at position 0, as above",
+    "distilled": "what the model itself says with facts in its context",
+    "packed": "the answers, as many questions in a row as a block takes",
+}
 CONTEXT_GATES = ("in_context_recall", "in_context_abstention")
 SESSION_WAYS = {
     "rows": "rows, which ship: each fact is written into its own",
@@ -77,6 +83,7 @@ def memory_chapter(
     session_ways: Mapping[str, Any],
     arm_seeds: Mapping[str, Mapping[str, Sequence[float]]],
     sleep: Mapping[str, Any],
+    lora: Mapping[str, Any],
     arms: Mapping[str, ArmParams],
     shipped: str,
     memory: MemoryParams,
@@ -136,6 +143,10 @@ def memory_chapter(
             )
             for name, found in sleep["variants"].items()
         ),
+    )
+    adapters = table(
+        ("taught by", *(f"`{gate}`" for gate in SLEEP_GATES)),
+        ((meaning, *(f"{lora['ways'][way][gate]:.1%}" for gate in SLEEP_GATES)) for way, meaning in LORA_WAYS.items()),
     )
     ways = writing["ways"]
     judged = [gate for gate in GATES if all(gate in found for found in ways.values())]
@@ -232,6 +243,10 @@ to be read out and taught again as a whole each time; what its read-outs lose an
 {compared}
 
 ![Where a low-rank memory lies](../plots/moved.png)
+
+An adapter that has to hold the values can be taught in more than one way, here {lora["people"]} people of {lora["facts"]} facts, mean of {lora["seeds"]} seeds (`python -m benchmarks.lora`):
+
+{adapters}
 
 **One fact a session.** One person tells one fact in each of {sessions["sessions"]} sessions, and each session has nothing but the memory that the last
 one left. Rows of different facts never meet, so nothing has to be taught again. Asked before each session what it knows, the memory
