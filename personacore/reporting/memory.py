@@ -134,15 +134,8 @@ def memory_chapter(
         ),
     )
     slept = table(
-        ("sleep", *(f"`{gate}`" for gate in SLEEP_GATES), "seconds a fact"),
-        (
-            (
-                name,
-                *(f"{found[gate]:.1%}" for gate in SLEEP_GATES),
-                f"{found['seconds_per_fact']:.1f}" if "seconds_per_fact" in found else "none",
-            )
-            for name, found in sleep["variants"].items()
-        ),
+        ("sleep", *(f"`{gate}`" for gate in SLEEP_GATES)),
+        ((name, *(f"{found[gate]:.1%}" for gate in SLEEP_GATES)) for name, found in sleep["variants"].items()),
     )
     adapters = table(
         ("taught by", *(f"`{gate}`" for gate in SLEEP_GATES)),
