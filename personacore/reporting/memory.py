@@ -15,7 +15,6 @@ MEMORY_METRICS = (
     "in_context",
     "session_ways",
     "arm_seeds",
-    "sleep",
     "lora",
 )
 GATES = {
@@ -56,7 +55,7 @@ GATES = {
 }
 
 
-SLEEP_GATES = ("taught_greedy", "h1_greedy", "h2_greedy", "h2_sampled", "abstain_known_slot", "dialogue_drift")
+ADAPTER_GATES = ("taught_greedy", "h1_greedy", "h2_greedy", "h2_sampled", "abstain_known_slot", "dialogue_drift")
 LORA_WAYS = {
     "answers": "the answers, each question at position 0, as above",
     "distilled": "what the model itself says with facts in its context",
@@ -82,7 +81,6 @@ def memory_chapter(
     in_context: Mapping[str, Mapping[str, Any]],
     session_ways: Mapping[str, Any],
     arm_seeds: Mapping[str, Mapping[str, Sequence[float]]],
-    sleep: Mapping[str, Any],
     lora: Mapping[str, Any],
     arms: Mapping[str, ArmParams],
     shipped: str,
@@ -133,13 +131,9 @@ def memory_chapter(
             for way, meaning in SESSION_WAYS.items()
         ),
     )
-    slept = table(
-        ("sleep", *(f"`{gate}`" for gate in SLEEP_GATES)),
-        ((name, *(f"{found[gate]:.1%}" for gate in SLEEP_GATES)) for name, found in sleep["variants"].items()),
-    )
     adapters = table(
-        ("taught by", *(f"`{gate}`" for gate in SLEEP_GATES)),
-        ((meaning, *(f"{lora['ways'][way][gate]:.1%}" for gate in SLEEP_GATES)) for way, meaning in LORA_WAYS.items()),
+        ("taught by", *(f"`{gate}`" for gate in ADAPTER_GATES)),
+        ((meaning, *(f"{lora['ways'][way][gate]:.1%}" for gate in ADAPTER_GATES)) for way, meaning in LORA_WAYS.items()),
     )
     ways = writing["ways"]
     judged = [gate for gate in GATES if all(gate in found for found in ways.values())]
@@ -199,11 +193,6 @@ its rows know. A LoRA of rank {memory.sleep.rank} on all projections is then tra
 Of each answer it learns the key and not the value (of near misses, that they are unknown), so that a correction changes rows and nothing else. A KL
 holds it to the model on ordinary conversations. It is kept if it answers no fewer questions rightly, drawn anew in the same frames. All of these stand
 alone: what sleep does to questions in the middle of a conversation it neither practises nor checks.
-
-**What each part of sleep is worth.** {sleep["people"]} CALIBRATION people of {sleep["facts"]} facts, mean of {sleep["seeds"]} seeds, which change the adapter and not the rows. The facts
-are given rather than listed by the memory, and every adapter is kept, also one that made answers worse (`python -m benchmarks.sleep`):
-
-{slept}
 
 **Decision: every fact has a name.** More rows of each fact answer "What is fact 123456789?" with what it is about, the number being that of its key,
 so that a memory lists what it knows out of its weights, and finds out by itself where it misspells a key.
