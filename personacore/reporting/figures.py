@@ -136,7 +136,10 @@ def plot_samples(path: Path, samples: pd.DataFrame) -> None:
 def plot_forgetting(path: Path, arms: pd.DataFrame) -> None:
     """What each arm forgot of stories against what it learned of conversations; arms of EWC are joined by strength."""
     with figure(
-        path, "Learning to converse", "stories forgotten (share of bits per byte)", "nats per token of answers"
+        path,
+        "Learning to converse",
+        "stories forgotten (share of bits per byte, linear within 1%)",
+        "nats per token of answers",
     ) as axes:
         held = arms[arms["arm"].str.startswith("ewc")].sort_values("story_forgotten")
         axes.plot(held["story_forgotten"], held["dialogue_nats_per_token"], color=COLORS[1], linewidth=1, alpha=0.7)
@@ -159,7 +162,7 @@ def plot_recall(path: Path, gates: pd.DataFrame) -> None:
         axes.scatter(held["threshold"], held.index, marker="|", s=160, color=COLORS[1], label="gate", zorder=3)
         axes.set_yticks(shown.index, shown["gate"])
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.legend(loc="center", bbox_to_anchor=(0.45, 0.72))  # between what should be all and what should be nothing
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncol=2)  # what is right and what is wrong leave no room
 
 
 def plot_teaching(path: Path, curve: pd.DataFrame) -> None:
@@ -170,7 +173,7 @@ def plot_teaching(path: Path, curve: pd.DataFrame) -> None:
         axes.plot(probability.quantile(0.1), "--", color=COLORS[1], label="a tenth of the facts lies below")
         axes.plot(probability.min(), ":", color=COLORS[2], label="the least known fact")
         axes.set_ylim(-0.03, 1.03)
-        axes.legend(loc="center right", bbox_to_anchor=(1.0, 0.61))  # between the lines
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncol=3, fontsize=8)  # lines may lie anywhere
 
 
 def plot_moved(path: Path, moved: pd.DataFrame, fisher: pd.DataFrame) -> None:
