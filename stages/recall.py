@@ -16,7 +16,7 @@ from personacore.memory.facts import Fact
 from personacore.memory.memory import Memory
 from personacore.memory.people import UPDATED, Questions, in_context
 from personacore.memory.sessions import FOLDER, ask_sessions
-from personacore.model.adapter import Adapter, load_adapter
+from personacore.model.adapter import load_adapter
 from personacore.params import load_params
 from personacore.reporting.tables import write_csv
 from personacore.stage import Speed, run_stage
@@ -36,13 +36,10 @@ def main(speed: Speed) -> None:
     people = {kind: [[Fact(*pair) for pair in facts] for facts in who] for kind, who in told.items()}
     asker, outcomes = recall.Asker(model, tokenizer), recall.Outcomes()
 
-    def load(file: Path) -> Adapter:
-        return load_adapter(file, **identity)[0]
-
     def case(kind: str, number: int, place: int) -> recall.Case:
-        next_place = (place + 1) % len(people[kind])
-        files = [MEMORY / kind / f"{number}_{who}.safetensors" for who in (place, next_place)]
-        memories, facts, others = [load(file) for file in files], people[kind][place], people[kind][next_place]
+        pair = (place, (place + 1) % len(people[kind]))
+        files = [MEMORY / kind / f"{number}_{who}.safetensors" for who in pair]
+        memories, (facts, others) = [load_adapter(file, **identity)[0] for file in files], (people[kind][who] for who in pair)
         recall.check_absent(files[0], facts)
         questions = Questions(facts, f"{seed}/{kind}/{number}/{place}", "evaluation", values)
         return recall.Case(f"{kind} {place}", facts, questions, memories[0], memories[1], others)
@@ -60,7 +57,7 @@ def main(speed: Speed) -> None:
 
     facts = [Fact(*pair) for pair in json.loads((FOLDER / "facts.json").read_text())]
     questions = Questions(facts, f"{seed}/sessions", "evaluation", values)
-    after = [load(FOLDER / f"{told}.safetensors") for told in range(1, len(facts) + 1)]
+    after = [load_adapter(FOLDER / f"{told}.safetensors", **identity)[0] for told in range(1, len(facts) + 1)]
     transfer, rows = ask_sessions(asker, outcomes, facts, after, questions, memory.gates)
     write_csv("plots/sessions.csv", ("sessions_held", "session_of_fact", "right"), rows)
 
