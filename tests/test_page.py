@@ -38,8 +38,10 @@ def tab(browser, address):
         page = contexts[-1].new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
-        page.wait_for_selector("#text textarea")
         page.set_default_timeout(20_000)
+        page.wait_for_selector("#text textarea")
+        # Opening a visit sets who talks: what is typed there before would be undone.
+        page.wait_for_function("document.querySelector('#status').innerText.includes('me')")
         return page
 
     yield opened
