@@ -9,7 +9,6 @@ python -m benchmarks.lora    (about a quarter of an hour on two cores, after `dv
 Lessons, KL on ordinary conversations and steps are those of sleep in each. Writes metrics/lora.json: the mean over seeds.
 """
 
-import dataclasses
 import random
 import statistics
 from collections.abc import Callable, Sequence
@@ -37,7 +36,6 @@ from personacore.model.targets import IGNORED
 from personacore.tokenizer.bpe import Tokenizer
 
 PEOPLE, FACTS, SEEDS, TALKS = 2, 10, 3, 100
-STEPS = 150
 TOLD = 4  # facts in the teacher's context
 SHOWN = (
     "taught_greedy",
@@ -106,15 +104,14 @@ def main() -> None:
     teaching, _ = load_teaching(CHAT_EXPORT)
     people = draw_people(PEOPLE, FACTS, "calibration", "lora", Values())
     talks, table = read_conversations(CALIBRATION)[:TALKS], {}
-    teach = partial(teach_people, model, tokenizer, generic=teaching.generic)
-    params = dataclasses.replace(teaching.sleep, max_steps=STEPS)
+    teach = partial(teach_people, model, tokenizer, generic=teaching.generic, params=teaching.sleep)
     for name, way in WAYS.items():
         runs = []
         for seed in range(SEEDS):
             memories = []
             for facts in people:
                 objective = way(model, tokenizer, facts, seed, teacher) if way else None
-                lora, _ = teach(people=[facts], params=params, seed=seed, objective=objective)
+                lora, _ = teach(people=[facts], seed=seed, objective=objective)
                 memories.append(lora.person(0).requires_grad_(False))
             runs.append(measure(model, tokenizer, people, memories, talks))
         table[name] = {gate: round(statistics.mean(run[gate] for run in runs), 4) for gate in runs[0]}

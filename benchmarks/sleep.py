@@ -35,7 +35,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "no negatives": {"negatives": 0},
     "unmatched negatives": {"near_misses": 0.0},
     **{f"{count} frames beside random words": {"frames": count} for count in (1, 16, 64)},
-    **{f"{steps} steps at most": {"max_steps": steps} for steps in (30, 150)},
+    **{f"{steps} steps at most": {"max_steps": steps} for steps in (30, 75)},
 }
 
 
