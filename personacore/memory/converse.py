@@ -23,6 +23,7 @@ from personacore.provenance import code_version, digest_files, import_closure
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import load_tokenizer
 from personacore.tokenizer.tokenfile import open_tokens
+from personacore.training.attention import ShownAttention
 from personacore.training.batches import Batches, Rows, row_starts
 from personacore.training.checkpoint import copy_weights
 from personacore.training.conversations import ConversationRows
@@ -30,6 +31,7 @@ from personacore.training.device import choose_device, choose_precision
 from personacore.training.drills import DrillRows
 from personacore.training.loop import Trained, train, write_curve
 
+HEAD = 0  # of each layer that is shown where to look
 KEPT, SPREAD = 0.3, 2.0  # of what unused token vectors have in common, and of what tells them apart
 
 
@@ -104,10 +106,11 @@ def converse(
     made_from = (BASE, TOKENIZER, TRAIN_TOKENS, PRETRAIN, CALIBRATION, *((FISHER,) if arm.ewc_strength else ()))
     inputs = {str(path): sha256_of(path) for path in made_from}
     described = [name, digest_files(import_closure(name)), dataclasses.asdict(train_params), dataclasses.asdict(arm)]
-    described += [chat.batch_size, chat.drill_rows]
+    described += [chat.batch_size, chat.drill_rows, chat.shown_layers, chat.shown_weight]
     described += [seed, inputs, device.type, precision]
     identity = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     folder = RESUME / identity[:16]
+    shown = ShownAttention.of(tokenizer, chat.shown_layers, HEAD, chat.shown_weight) if chat.shown_weight else None
     fisher = load_fisher(FISHER)[0] if arm.ewc_strength else {}
     for each in (base, model):
         each.to(device)
@@ -121,6 +124,7 @@ def converse(
         state_file=folder / "state.safetensors",
         identity=identity,
         extra_penalties=penalties(arm, model, base, fisher, stories),
+        shown=shown,
         log=lambda line: print(line, flush=True),
         on_row=lambda curve_rows: write_curve(curve, curve_rows),
     )

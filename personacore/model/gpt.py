@@ -7,6 +7,7 @@ Shapes: B rows, T tokens, C = n_embd, nh = n_head, hs = C / nh, V = vocabulary.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,7 @@ from personacore.model.products import Linear
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "c_proj", "fc_in", "fc_out")
 RESIDUAL_WRITERS = ("c_proj", "fc_out")
+Probe = Callable[[int, Tensor, Tensor], None]  # is given a layer's number, its queries and its keys, (B, nh, T, hs)
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,13 @@ class Attention(nn.Module):
         self.resid_dropout = nn.Dropout(config.dropout)
         self.attend = attend_fused
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None, probe: Probe | None = None) -> Tensor:
         query, key, value = (  # each (B, nh, T, hs)
             projection(x).unflatten(-1, (self.n_head, -1)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
+        if probe is not None:
+            probe(self.layer, query, key)
         if cache is not None:
             key, value = cache.extend(self.layer, key, value)  # (B, nh, S, hs)
         mixed = self.attend(query, key, value, self.dropout if self.training else 0.0)
@@ -122,8 +126,8 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        x = x + self.attn(self.ln_1(x), cache)
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None, probe: Probe | None = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), cache, probe)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -176,10 +180,11 @@ class GPT(nn.Module):
         for block in self.blocks:
             block.attn.attend = attend if written_out else attend_fused
 
-    def hidden(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, cache: KeyValueCache | None = None, probe: Probe | None = None) -> Tensor:
         """The normed residual stream (B, T, C) after the last block, for token ids (B, T).
 
-        With a cache, `tokens` continue what the cache has read, and the cache reads them.
+        With a cache, `tokens` continue what the cache has read, and the cache reads them. A probe sees what each layer asks.
+
         Raises:
             ValueError: more positions than `block_size`.
         """
@@ -192,7 +197,7 @@ class GPT(nn.Module):
             x = x + self.wpe.weight[start:end]
         x = self.drop(x)
         for block in self.blocks:
-            x = block(x, cache)
+            x = block(x, cache, probe)
         if cache is not None:
             cache.length = end
         return self.ln_f(x)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ from personacore.training.distributed import World
 from personacore.training.loss import assemble_loss, linear_cross_entropy
 from personacore.training.optimizer import build_optimizers
 from personacore.training.schedule import cosine_with_warmup
+
+if TYPE_CHECKING:
+    from personacore.training.attention import ShownAttention
 
 COLUMNS = ("step", "train_nats_per_token", "valid_nats_per_token", "lr_fraction")
 
@@ -59,13 +63,14 @@ def train(
     state_file: Path | None = None,
     identity: str = "",
     extra_penalties: Sequence[Callable[[int], Tensor]] = (),
+    shown: "ShownAttention | None" = None,
     log: Callable[[str], None] = lambda line: None,
     on_row: Callable[[list[list[float | None]]], None] = lambda rows: None,
 ) -> Trained:
     """Train `model` in place for `max_steps` and return the weights with the best validation loss.
 
     `validate` gives the loss of this process's share of the validation documents.
-    A penalty is given the number of the step and returns what it adds to the loss.
+    A penalty is given the number of the step and returns what it adds to the loss; `shown` adds what a head is shown.
 
     With `state_file` the run continues from the state saved there under the same `identity`, bit for bit, and saves its own
     every `checkpoint_seconds`. `on_row` is given the whole curve each time a row is added.
@@ -102,7 +107,7 @@ def train(
             log(_log_line(progress, params, tokens_per_step, progress.step - first_step, time.monotonic() - started))
         if last:
             break
-        loss = _gradient(model, params, batches, progress.step, device, precision, world, crew, extra_penalties)
+        loss = _gradient(model, params, batches, progress.step, device, precision, world, crew, extra_penalties, shown)
         if not math.isfinite(loss):
             raise _diverged("training", loss, progress.step, state_file)
         # Between gradient and update, because only now is the state known to give a finite loss.
@@ -136,6 +141,7 @@ def _gradient(
     world: World,
     crew: Crew,
     extra_penalties: Sequence[Callable[[int], Tensor]],
+    shown: "ShownAttention | None",
 ) -> float:
     """The clipped gradient of a step's batch, in `.grad`; returns its mean loss in nats per token, NaN without a gradient."""
     share, micro = _split(params, world)
@@ -146,11 +152,14 @@ def _gradient(
         inputs, targets = _until_last_scored(inputs, targets)
         if model.config.dropout:  # a function of the place in the run, so a resumed run draws the same masks
             torch.manual_seed(int(np.random.SeedSequence((batches.seed, step, first)).generate_state(1, np.uint64)[0]))
+        looked: dict[int, tuple[Tensor, Tensor]] = {}  # queries and keys by layer
+        probe = None if shown is None else lambda layer, query, key: looked.update({layer: (query, key)})
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            hidden = model.hidden(inputs.to(device)).flatten(0, 1)
+            hidden = model.hidden(inputs.to(device), probe=probe).flatten(0, 1)
         hidden = hidden.bfloat16() if precision == "bf16" else hidden
         hidden, wanted = _scored(hidden, targets.flatten(), device)
-        return linear_cross_entropy(hidden, model.lm_head.weight, wanted, scale)
+        loss = linear_cross_entropy(hidden, model.lm_head.weight, wanted, scale)
+        return loss if shown is None else loss + scale * shown.loss(inputs, targets, looked)
 
     def penalized() -> Tensor:
         return assemble_loss(torch.zeros((), device=device), [partial(each, step) for each in extra_penalties]) / world.size

@@ -17,6 +17,7 @@ RANDOM_FRAME = 0.35  # share of questions whose frame is random words around the
 TOLD_AMONG_WORDS = 0.4  # how much rarer that is for statements
 OWN_QUESTION = 0.25  # share of questions of an attribute's own, such as "Where do I live?"
 FREE_NOUN = 0.15  # share of facts about something that is no attribute, such as "my wooden ladder"
+FREE_CLAUSE = 0.4  # share of such that PRETRAIN asks for by a clause, so that "what ..." is not taken for a value
 ANY_VALUE = 0.25  # share of PRETRAIN values that are of no type, so that copying does not depend on what is copied
 OTHER_TELLER = 0.1  # share of owners that belong to somebody else
 RETOLD = 0.08  # share of told topics that were told before, with another value: the last one counts, also without "Actually"
@@ -93,7 +94,8 @@ class Draw:
         """One of the noun phrases for it."""
         attribute = language.attributes().get(topic.noun)
         if attribute is None or topic.owner.kind not in attribute.of:
-            return self.rng.choice(language.free_noun_phrases(topic.noun, topic.owner))
+            clauses = not nominal and self.splits.nouns == "pretrain" and self.rng.random() < FREE_CLAUSE
+            return self.rng.choice((language.free_clauses if clauses else language.free_noun_phrases)(topic.noun, topic.owner))
         options = language.noun_phrases(attribute, topic.owner, self.splits.nouns)
         if nominal:
             options = [option for option in options if language.is_nominal(option)]

@@ -248,6 +248,20 @@ def free_noun_phrases(noun: str, owner: Owner) -> list[str]:
     return [f"{owner.possessive} {noun}", f"the {noun} of {owner.object}" if not owner.first else f"my own {noun}"]
 
 
+def free_clauses(noun: str, owner: Owner) -> list[str]:
+    """The same as clauses.
+
+    >>> free_clauses("locker code", owner_of("", "sister"))[:2]
+    ['which locker code my sister has', 'what my sister has as locker code']
+    """
+    has = "have" if owner.first or owner.plural else "has"
+    return [
+        f"which {noun} {owner.subject} {has}",
+        f"what {owner.subject} {has} as {noun}",
+        f"what {owner.possessive} {noun} is",
+    ]
+
+
 def key_of(owner: Owner, attribute: str) -> str:
     """The key of a fact.
 

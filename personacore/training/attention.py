@@ -1,0 +1,87 @@
+"""Attention that is shown where to look: where the assistant has begun a sentence as before, at how it went on then.
+
+What a fact is, is said in one way only, "Your sister's town is Dacostead.", so that the beginning of a sentence says which
+earlier sentence holds its end. Left alone, a small model finds this out late and never exactly; as a target for one head it is
+learned with half the steps (supervised attention: Liu et al., 2016, arXiv 1609.04186; Mi et al., 2016, arXiv 1608.00112).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from personacore.corpus.dialogue.language import NAMING, UNKNOWN
+from personacore.model.targets import IGNORED
+from personacore.tokenizer.bpe import Tokenizer
+
+
+@dataclass(frozen=True)
+class ShownAttention:
+    """One head of each of some layers, counted from 0, and the weight of what it is shown in nats for each token.
+
+    `pieces` are the bytes of every token, None for those that begin or end what is said, of which `assistant` is one.
+    """
+
+    layers: Sequence[int]
+    head: int
+    weight: float
+    pieces: Sequence[bytes | None]
+    assistant: int
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, layers: Sequence[int], head: int, weight: float) -> "ShownAttention":
+        """With the pieces of a tokenizer."""
+        specials = set(tokenizer.specials.values())
+        pieces = (None if number in specials else tokenizer.token_bytes(number) for number in range(tokenizer.vocab_size))
+        return cls(layers, head, weight, list(pieces), tokenizer.specials["<|assistant|>"])
+
+    def loss(self, inputs: Tensor, targets: Tensor, looked: Mapping[int, tuple[Tensor, Tensor]]) -> Tensor:
+        """The weighted cross-entropy, summed, of where the heads look.
+
+        ids (B, T); `looked` has the queries and keys, (B, nh, T, hs), of each layer by its number.
+        """
+        total = torch.zeros((), device=next(iter(looked.values()))[0].device)
+        texts = enumerate(zip(inputs.tolist(), targets.tolist(), strict=True))
+        found = [(row, *pair) for row, text in texts for pair in self.sources(*text)]
+        if not found:
+            return total
+        rows, places, sources = torch.tensor(found, device=total.device).T
+        later = torch.arange(inputs.size(1), device=total.device) > places[:, None]
+        for layer in self.layers:
+            query, key = (part[:, self.head].float() for part in looked[layer])  # (B, T, hs)
+            scores = (query @ key.mT / query.size(-1) ** 0.5)[rows, places]  # (N, T)
+            total = total + functional.cross_entropy(scores.masked_fill(later, -torch.inf), sources, reduction="sum")
+        return self.weight * total
+
+    def sources(self, inputs: Sequence[int], targets: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Places where the assistant is about to say a value, each with the place where it was said before, or 0 if it was not.
+
+        Those are the places behind "... is" whose target counts; once it is said to be unknown, nothing is to be found.
+        """
+        ended: dict[bytes, int] = {}  # where a sentence had been said so far
+        said, speaks = b"", False
+        for place, (token, target) in enumerate(zip(inputs, targets, strict=True)):
+            piece = self.pieces[token]
+            if piece is None:
+                said, speaks = b"", token == self.assistant
+                continue
+            said = said + piece if said else piece.lstrip()
+            if said.endswith(b"."):
+                said = b""
+            if speaks and target != IGNORED and _about_to_tell(said):
+                yield place, ended.get(said, -1) + 1
+            ended[said] = place
+
+
+_NAMING, _UNKNOWN = NAMING.encode(), f" is {UNKNOWN.split()[0]}".encode()
+
+
+def _about_to_tell(said: bytes) -> bool:
+    """Whether a sentence is behind its "is", or in the middle of what follows that.
+
+    >>> [_about_to_tell(said) for said in (b"Your town", b"Your town is", b"Your town is Ast", b"Your town is unknown")]
+    [False, True, True, False]
+    """
+    return (said.endswith(b" is") or b" is " in said) and _UNKNOWN not in said and not said.startswith(_NAMING)
