@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from tqdm import tqdm
+
 from personacore.corpus.dialogue.files import read_conversations
 from personacore.corpus.dialogue.values import Values
 from personacore.evaluation.loss import split_documents
@@ -12,9 +14,10 @@ from personacore.export.teaching import load_teaching
 from personacore.files import sha256_of, write_json, write_text
 from personacore.layout import CHAT_EXPORT, EVALUATION, MEMORY, RECALL, VALID_TOKENS
 from personacore.memory import recall
+from personacore.memory.examination import School, examine
 from personacore.memory.facts import Fact
 from personacore.memory.memory import Memory
-from personacore.memory.people import UPDATED, Questions, in_context
+from personacore.memory.people import Questions, in_context
 from personacore.memory.sessions import FOLDER, ask_sessions
 from personacore.model.adapter import load_adapter
 from personacore.params import load_params
@@ -22,7 +25,7 @@ from personacore.reporting.tables import write_csv
 from personacore.stage import Speed, run_stage
 from personacore.tokenizer.tokenfile import open_tokens
 
-CONTEXTS = 400  # conversations in which something is asked that was told, or was not, before any teaching
+CONTEXTS = 2000  # conversations in which something is asked that was told, or was not, before any teaching
 DRIFT_DOCUMENTS, DRIFT_PEOPLE = 100, 4
 COLUMNS = ("value", "low", "high", "threshold", "passed")
 
@@ -34,26 +37,14 @@ def main(speed: Speed) -> None:
     teaching, identity = load_teaching(CHAT_EXPORT)
     told = json.loads((MEMORY / "people.json").read_text())
     people = {kind: [[Fact(*pair) for pair in facts] for facts in who] for kind, who in told.items()}
+    school = School(people, MEMORY, CHAT_EXPORT, identity, seed)
     asker, outcomes = recall.Asker(model, tokenizer), recall.Outcomes()
-
-    def case(kind: str, number: int, place: int) -> recall.Case:
-        pair = (place, (place + 1) % len(people[kind]))
-        files = [MEMORY / kind / f"{number}_{who}.safetensors" for who in pair]
-        memories, (facts, others) = [load_adapter(file, **identity)[0] for file in files], (people[kind][who] for who in pair)
-        recall.check_absent(files[0], facts)
-        questions = Questions(facts, f"{seed}/{kind}/{number}/{place}", "evaluation", values)
-        return recall.Case(f"{kind} {place}", facts, questions, memories[0], memories[1], others)
 
     recall.read_statements(outcomes, Memory(model, tokenizer, RECALL / "of nobody", teaching, identity).read)
     recall.ask_in_context(asker, outcomes, in_context(CONTEXTS, f"{seed}/context", values, asker.fits))
-    for number in range(memory.seeds):
-        for place in range(len(people["taught"])):
-            recall.ask_taught(asker, outcomes, case("taught", number, place), memory.questions, memory.draws, seed + number)
-    for place, before in enumerate(people["taught"]):
-        recall.ask_changed(asker, outcomes, "update", before[:UPDATED], case("updated", 0, place), memory.draws, seed)
-        recall.ask_changed(asker, outcomes, "forget", before[:UPDATED], case("forgotten", 0, place), memory.draws, seed)
-    for place in range(len(people["handwritten"])):
-        recall.ask_handwritten(asker, outcomes, case("handwritten", 0, place))
+    for examined in tqdm(examine(school, memory), "ask", unit="person", mininterval=1):
+        outcomes.extend(examined.outcomes)
+        asker.prompts += examined.prompts
 
     facts = [Fact(*pair) for pair in json.loads((FOLDER / "facts.json").read_text())]
     questions = Questions(facts, f"{seed}/sessions", "evaluation", values)
@@ -63,7 +54,7 @@ def main(speed: Speed) -> None:
 
     stories = split_documents(open_tokens(VALID_TOKENS), tokenizer.end_of_text, DRIFT_DOCUMENTS)
     talks = read_conversations(EVALUATION)[:DRIFT_DOCUMENTS]
-    cases = [case("taught", 0, place) for place in range(min(DRIFT_PEOPLE, len(people["taught"])))]
+    cases = [school.case("taught", 0, place) for place in range(min(DRIFT_PEOPLE, len(people["taught"])))]
     memories = [(each.memory, each.facts) for each in cases]
     gates = outcomes.gates(memory.gates) | transfer | recall.drift(model, tokenizer, memories, stories, talks, memory.gates)
     write_json("metrics/recall.json", gates)

@@ -53,9 +53,8 @@ def draw_sessions(count: int, split: Split, seed: str, values: Values) -> list[F
     keys = [language.key_of(language.owner_of("", relation), name) for relation, name in sampled]
     kinds = [language.attributes()[name].value for _, name in sampled]
     free = partial(_free_value, split=split, keys=" ".join(keys), taken=frozenset(), rng=rng, values=values)
-    return [
-        Fact(key, free(kind)) for key, kind in zip(keys, kinds, strict=True)
-    ]  # values recur, some types have fewer than slots
+    # Values may recur: some types have fewer than there are slots for them.
+    return [Fact(key, free(kind)) for key, kind in zip(keys, kinds, strict=True)]
 
 
 def correct_facts(people: Sequence[Sequence[Fact]], split: Split, seed: str, values: Values) -> list[list[Fact]]:
@@ -171,10 +170,8 @@ class Questions:
 
     def _another(self, kind: str) -> str:
         """A value of a type that was not told."""
-        told = {fact.value for fact in self.facts}
-        while (other := self.values.draw(kind, "pretrain", self.tiers["h2"].rng)) in told:
-            pass
-        return other
+        told = {str(fact.value) for fact in self.facts}
+        return _free_value(kind, "pretrain", "", told, self.tiers["h2"].rng, self.values)
 
     def combined(self) -> list[Lesson]:
         """Each fact and the next in one question, in EVALUATION frames."""

@@ -44,6 +44,13 @@ class Outcomes:
         """Note one answer."""
         self.hits.setdefault(gate, {}).setdefault(fact, []).append(hit)
 
+    def extend(self, other: "Outcomes") -> None:
+        """Note what somebody else has noted, behind what is noted already."""
+        for gate, facts in other.hits.items():
+            for fact, hits in facts.items():
+                self.hits.setdefault(gate, {}).setdefault(fact, []).extend(hits)
+        self.transcript += other.transcript
+
     def gates(self, thresholds: dict[str, float]) -> dict[str, dict[str, object]]:
         """Every gate with value, interval, counts, threshold and whether it is passed; what no gate judges has no threshold."""
         found: dict[str, dict[str, object]] = {}

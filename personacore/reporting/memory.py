@@ -16,6 +16,7 @@ MEMORY_METRICS = (
     "session_ways",
     "arm_seeds",
     "lora",
+    "shown",
 )
 GATES = {
     "in_context_recall": "told in the same conversation, then asked; no memory",
@@ -55,6 +56,11 @@ GATES = {
 }
 
 
+SHOWN_WAYS = {
+    "nothing": "nothing",
+    "one layer": "one head of one layer",
+    "as ships": "one head of each of two layers, as ships",
+}
 ADAPTER_GATES = ("taught_greedy", "h1_greedy", "h2_greedy", "h2_sampled", "abstain_known_slot", "dialogue_drift")
 LORA_WAYS = {
     "answers": "the answers, each question at position 0, as above",
@@ -82,6 +88,7 @@ def memory_chapter(
     session_ways: Mapping[str, Any],
     arm_seeds: Mapping[str, Mapping[str, Sequence[float]]],
     lora: Mapping[str, Any],
+    shown: Mapping[str, Any],
     arms: Mapping[str, ArmParams],
     shipped: str,
     memory: MemoryParams,
@@ -122,6 +129,20 @@ def memory_chapter(
         (
             (name, *(f"{found[gate]['value']:.1%} ({_interval(found[gate])})" for gate in CONTEXT_GATES))
             for name, found in in_context.items()
+        ),
+    )
+    looked = table(
+        ("shown", "nothing held out: told, not told", "as the gate: told, not told", "stories forgotten"),
+        (
+            (
+                SHOWN_WAYS[name],
+                *(
+                    ", ".join(f"{found[held][gate]['value']:.1%}" for gate in CONTEXT_GATES)
+                    for held in ("nothing", "as the gate")
+                ),
+                f"{found['story_forgotten']:+.1%}",
+            )
+            for name, found in shown["ways"].items()
         ),
     )
     held = table(
@@ -165,6 +186,13 @@ key to its value: what it is taught in one phrasing it can answer in others.
 alone teach a small model to match either. Drills tell up to ten facts, most of them alike in one of the two, and ask for each before any is
 asked for again, half of the time for something close that was not told. Many have nothing but the key to go by, so that no wording of a
 question can replace it.
+
+**Decision: attention is shown where a fact was told.** Where the assistant begins a sentence as it did before, the value is what followed then. So one
+head of each of the last two layers learns, beside what to say, to look there, and at the beginning of the text where nothing of the kind was said (supervised
+attention: Liu et al., 2016; Mi et al., 2016). The model's shape stays what it is, and nothing is shown once it is trained. After {shown["steps"]:,} steps from the
+base, in CALIBRATION conversations (`python -m benchmarks.shown`):
+
+{looked}
 
 A *key* is what a fact is about ("Your sister's town"), a *slot* an owner with an attribute, a *frame* the words around either in a question or a
 statement. Of slots, frames, noun phrases and values PRETRAIN is trained on, CALIBRATION is for tuning, and EVALUATION for the gates.

@@ -1,0 +1,60 @@
+"""What it is worth to show attention where a fact was told: learning to converse for a while with and without it.
+
+python -m benchmarks.shown    (ten minutes on two cores, after `dvc repro export`)
+
+Writes metrics/shown.json: by way, the share of told facts that are answered and of untold ones that are called unknown, where
+nothing is held out and where the gate's parts are (CALIBRATION), and of story bits per byte the share that was forgotten.
+"""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+from benchmarks.in_context import variants
+from personacore.corpus.dialogue.values import Values
+from personacore.evaluation.loss import file_loss
+from personacore.files import write_json
+from personacore.layout import BASE, VALID_TOKENS
+from personacore.memory.converse import converse
+from personacore.memory.people import in_context
+from personacore.memory.recall import Asker, Outcomes, ask_in_context
+from personacore.model.files import load_model
+from personacore.params import ChatParams, load_params
+from personacore.tokenizer.tokenfile import open_tokens
+
+STEPS, CONVERSATIONS, BATCH_TOKENS = 2000, 800, 8192
+HELD_OUT = ("nothing", "as the gate")
+
+
+def ways(chat: ChatParams) -> dict[str, ChatParams]:
+    """The params of each way: attention left to itself, shown in one layer, or in those that ship."""
+    layers = {"nothing": (), "one layer": chat.shown_layers[:1], "as ships": chat.shown_layers}
+    return {name: dataclasses.replace(chat, shown_layers=shown) for name, shown in layers.items()}
+
+
+def main() -> None:
+    """Train each way from the base, print a line, and keep the table."""
+    params = load_params()
+    arm = dataclasses.replace(params.chat.arms[params.chat.arm], steps=STEPS)
+    stories, values = open_tokens(VALID_TOKENS), Values()
+    table: dict[str, dict[str, object]] = {}
+    for name, chat in ways(params.chat).items():
+        with tempfile.TemporaryDirectory() as folder:
+            files = Path(folder, "curve.csv"), Path(folder, "model.safetensors")
+            run = converse("stages.chat", chat, params.train, arm, params.seed, *files)
+        run.forget_state()
+        before, after = (file_loss(model, run.tokenizer, stories, BATCH_TOKENS) for model in (load_model(BASE)[0], run.model))
+        found = table[name] = {"story_forgotten": after.bits_per_byte / before.bits_per_byte - 1}
+        asker = Asker(run.model.eval(), run.tokenizer)
+        for held in HELD_OUT:
+            outcomes = Outcomes()
+            talks = in_context(CONVERSATIONS, f"{params.seed}/shown", values, asker.fits, variants()[held])
+            ask_in_context(asker, outcomes, talks)
+            found[held] = outcomes.gates({})
+        told = " ".join(f"{gate['value']:.3f}" for held in HELD_OUT for gate in found[held].values())
+        print(f"shown {name:9} unknown and told, nothing held out and as the gate: {told}", flush=True)
+    write_json("metrics/shown.json", {"steps": STEPS, "ways": table})
+
+
+if __name__ == "__main__":
+    main()
