@@ -110,7 +110,7 @@ def converse(
     described += [seed, inputs, device.type, precision]
     identity = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     folder = RESUME / identity[:16]
-    shown = ShownAttention.of(tokenizer, chat.shown_layers, HEAD, chat.shown_weight) if chat.shown_weight else None
+    shown = ShownAttention.of(tokenizer, chat.shown_layers, HEAD, chat.shown_weight) if chat.shown_layers else None
     fisher = load_fisher(FISHER)[0] if arm.ewc_strength else {}
     for each in (base, model):
         each.to(device)
