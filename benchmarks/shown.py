@@ -1,6 +1,6 @@
 """What it is worth to show attention where a fact was told: learning to converse for a while with and without it.
 
-python -m benchmarks.shown    (ten minutes on two cores, after `dvc repro export`)
+python -m benchmarks.shown    (seven minutes on two cores, after `dvc repro export`)
 
 Writes metrics/shown.json: by way, the share of told facts that are answered and of untold ones that are called unknown, where
 nothing is held out and where the gate's parts are (CALIBRATION), and of story bits per byte the share that was forgotten.
@@ -22,7 +22,7 @@ from personacore.model.files import load_model
 from personacore.params import ChatParams, load_params
 from personacore.tokenizer.tokenfile import open_tokens
 
-STEPS, CONVERSATIONS, BATCH_TOKENS = 2000, 800, 8192
+STEPS, CONVERSATIONS, BATCH_TOKENS = 1000, 800, 8192
 HELD_OUT = ("nothing", "as the gate")
 
 
