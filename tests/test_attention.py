@@ -1,14 +1,19 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
 from personacore.corpus.dialogue.turns import Turn
+from personacore.evaluation.conversations import conversation_loss
 from personacore.generation.prompts import encode_row
 from personacore.model.gpt import GPT, GPTConfig, attend
 from personacore.model.targets import IGNORED
+from personacore.params import load_params
 from personacore.training.attention import ShownAttention
-from tests.talks import trained_tokenizer
+from personacore.training.conversations import ConversationRows
+from personacore.training.loop import train
+from tests.talks import TALKS, trained_tokenizer
 
 TOLD = (
     Turn("My sister lives in Dacostead.", "Your sister's town is Dacostead.", "tell"),
@@ -18,6 +23,14 @@ ASKED = Turn("Where does my sister live?", "Your sister's town is Dacostead.", "
 UNKNOWN = Turn("Where does my aunt live?", "Your aunt's town is unknown to me.", "unknown")
 NAMED = Turn("What is 11?", "That is your age.", "reverse")
 BLOCK = 160
+PARAMS = dataclasses.replace(
+    load_params(Path(__file__).parent.parent / "params.yaml").train,
+    optimizer="adamw",
+    lr=0.01,
+    warmup_steps=5,
+    eval_interval=100,
+    log_interval=100,
+)
 
 
 def shown(weight: float = 1.0, layers: tuple[int, ...] = (1,)) -> ShownAttention:
@@ -108,6 +121,24 @@ def test_a_head_that_is_shown_learns_to_look_there():
         loss().backward()
         optimizer.step()
     assert loss().item() < 0.2 * before
+
+
+def test_a_run_that_shows_learns_to_look_in_whatever_parts_its_batch_is_computed():
+    tokenizer = trained_tokenizer()
+    held = row(*TOLD, ASKED, UNKNOWN)
+
+    def after(lesson: ShownAttention | None, rows_at_once: int) -> tuple[float, GPT]:
+        model = toy()
+        params = dataclasses.replace(PARAMS, max_steps=40, batch_size=4, micro_batch_size=rows_at_once)
+        batches = ConversationRows(TALKS, tokenizer, BLOCK, params.batch_size, seed=1)
+        place = {"device": torch.device("cpu"), "precision": "fp32"}
+        train(model, params, batches, lambda current: conversation_loss(current, tokenizer, TALKS[:2]), shown=lesson, **place)
+        return shown().loss(*held, looked_at(model.eval(), held[0])).item(), model
+
+    (alone, _), (whole, one), (parts, other) = after(None, 4), after(shown(2.0), 4), after(shown(2.0), 1)
+    assert whole < 0.9 * alone
+    assert parts == pytest.approx(whole, rel=1e-3)
+    torch.testing.assert_close(one.wte.weight, other.wte.weight, rtol=1e-3, atol=1e-4)
 
 
 def test_looking_changes_nothing_that_the_model_says():
