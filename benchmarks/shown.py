@@ -24,11 +24,12 @@ from personacore.tokenizer.tokenfile import open_tokens
 
 STEPS, CONVERSATIONS, BATCH_TOKENS = 1000, 800, 8192
 HELD_OUT = ("nothing", "as the gate")
+CONTEXT_GATES = ("in_context_recall", "in_context_abstention")
 
 
 def ways(chat: ChatParams) -> dict[str, ChatParams]:
-    """The params of each way: attention left to itself, shown in one layer, or in those that ship."""
-    layers = {"nothing": (), "one layer": chat.shown_layers[:1], "as ships": chat.shown_layers}
+    """The params of each way: attention left to itself, shown in one layer, or shown in all that ship."""
+    layers = {"left alone": (), "one layer": chat.shown_layers[:1], "as ships": chat.shown_layers}
     return {name: dataclasses.replace(chat, shown_layers=shown) for name, shown in layers.items()}
 
 
@@ -37,13 +38,15 @@ def main() -> None:
     params = load_params()
     arm = dataclasses.replace(params.chat.arms[params.chat.arm], steps=STEPS)
     stories, values = open_tokens(VALID_TOKENS), Values()
+    before = None
     table: dict[str, dict[str, object]] = {}
     for name, chat in ways(params.chat).items():
         with tempfile.TemporaryDirectory() as folder:
             files = Path(folder, "curve.csv"), Path(folder, "model.safetensors")
             run = converse("stages.chat", chat, params.train, arm, params.seed, *files)
         run.forget_state()
-        before, after = (file_loss(model, run.tokenizer, stories, BATCH_TOKENS) for model in (load_model(BASE)[0], run.model))
+        before = before or file_loss(load_model(BASE)[0], run.tokenizer, stories, BATCH_TOKENS)
+        after = file_loss(run.model, run.tokenizer, stories, BATCH_TOKENS)
         found = table[name] = {"story_forgotten": after.bits_per_byte / before.bits_per_byte - 1}
         asker = Asker(run.model.eval(), run.tokenizer)
         for held in HELD_OUT:
@@ -51,8 +54,8 @@ def main() -> None:
             talks = in_context(CONVERSATIONS, f"{params.seed}/shown", values, asker.fits, variants()[held])
             ask_in_context(asker, outcomes, talks)
             found[held] = outcomes.gates({})
-        told = " ".join(f"{gate['value']:.3f}" for held in HELD_OUT for gate in found[held].values())
-        print(f"shown {name:9} unknown and told, nothing held out and as the gate: {told}", flush=True)
+        shares = ", ".join(f"{held} {found[held][gate]['value']:.3f}" for held in HELD_OUT for gate in CONTEXT_GATES)
+        print(f"{name:10} held out, told and untold by turns: {shares}", flush=True)
     write_json("metrics/shown.json", {"steps": STEPS, "ways": table})
 
 

@@ -14,6 +14,7 @@ from personacore.export.teaching import load_teaching
 from personacore.files import sha256_of, write_json, write_text
 from personacore.layout import CHAT_EXPORT, EVALUATION, MEMORY, RECALL, VALID_TOKENS
 from personacore.memory import recall
+from personacore.memory.cohort import Room
 from personacore.memory.examination import School, examine
 from personacore.memory.facts import Fact
 from personacore.memory.memory import Memory
@@ -37,12 +38,14 @@ def main(speed: Speed) -> None:
     teaching, identity = load_teaching(CHAT_EXPORT)
     told = json.loads((MEMORY / "people.json").read_text())
     people = {kind: [[Fact(*pair) for pair in facts] for facts in who] for kind, who in told.items()}
-    school = School(people, MEMORY, CHAT_EXPORT, identity, seed)
+    school = School(people, MEMORY, identity, seed)
     asker, outcomes = recall.Asker(model, tokenizer), recall.Outcomes()
 
     recall.read_statements(outcomes, Memory(model, tokenizer, RECALL / "of nobody", teaching, identity).read)
     recall.ask_in_context(asker, outcomes, in_context(CONTEXTS, f"{seed}/context", values, asker.fits))
-    for examined in tqdm(examine(school, memory), "ask", unit="person", mininterval=1):
+    for examined in tqdm(
+        examine(Room(model, tokenizer, teaching, identity), school, memory), "ask", unit="person", mininterval=1
+    ):
         outcomes.extend(examined.outcomes)
         asker.prompts += examined.prompts
 

@@ -6,9 +6,11 @@ import itertools
 from tqdm import tqdm
 
 from personacore.corpus.dialogue.values import Values
+from personacore.export.slim import load_slim
+from personacore.export.teaching import load_teaching
 from personacore.files import write_json
 from personacore.layout import CHAT_EXPORT, MEMORY
-from personacore.memory.cohort import Pupil, teach_cohort
+from personacore.memory.cohort import Pupil, Room, teach_cohort
 from personacore.memory.people import UPDATED, correct_facts, draw_people, handwritten_people
 from personacore.params import load_params
 from personacore.reporting.tables import write_csv
@@ -34,7 +36,7 @@ def main(speed: Speed) -> None:
     pupils += [Pupil("handwritten", 0, place, tuple(facts)) for place, facts in enumerate(told["handwritten"])]
     curve: list[tuple[int, int, int, float]] = []
     awake = asleep = 0.0
-    reports = teach_cohort(pupils, CHAT_EXPORT, MEMORY, seed)
+    reports = teach_cohort(Room(*load_slim(CHAT_EXPORT), *load_teaching(CHAT_EXPORT)), pupils, MEMORY, seed)
     for report in tqdm(reports, "teach", len(pupils), unit="person", mininterval=1):
         pupil, right = report.pupil, f"{report.before:.3f} answered rightly before, {report.after:.3f} after"
         tqdm.write(f"{pupil.kind} {pupil.place}, seed {pupil.number}: {report.listed} facts, {right}")

@@ -6,23 +6,27 @@ import torch
 
 from personacore.export.teaching import load_teaching
 from personacore.memory import cohort
-from personacore.memory.cohort import Pupil, Report, teach_cohort
-from personacore.memory.examination import School
+from personacore.memory.cohort import Pupil, Report, Room, memory_file, teach_cohort
+from personacore.memory.examination import School, examine
 from personacore.memory.facts import Fact
 from personacore.memory.recall import Outcomes
+from personacore.memory.write import fact_hash
 from personacore.model.adapter import load_adapter
 from personacore.model.consolidated import rows_of
+from personacore.model.rows import MemoryRows
+from personacore.params import load_params
 from tests.talking import KEY, TOWNS, talking_core
 
+MEMORY = load_params(Path(__file__).parent.parent / "params.yaml").memory
 FIRST = Pupil("taught", 0, 0, (Fact(KEY, TOWNS[0]),), (Fact(KEY, TOWNS[1]),))
 SECOND = Pupil("taught", 0, 1, (Fact(KEY, TOWNS[1]),))
 
 
 @pytest.fixture(scope="module")
-def export(tmp_path_factory) -> Path:
+def room(tmp_path_factory) -> Room:
     folder = tmp_path_factory.mktemp("export")
-    talking_core(folder)
-    return folder / "chat"
+    core = talking_core(folder)
+    return Room(core.model, core.tokenizer, *load_teaching(folder / "chat"))
 
 
 @pytest.fixture(autouse=True)
@@ -34,54 +38,72 @@ def _in_this_process(monkeypatch):
     torch.set_num_threads(before)
 
 
-def taught(export: Path, folder: Path, *pupils: Pupil) -> list[Report]:
-    return list(teach_cohort(pupils, export, folder, seed=3))
+def taught(room: Room, folder: Path, *pupils: Pupil) -> list[Report]:
+    return list(teach_cohort(room, pupils, folder, seed=3))
 
 
-def rows(export: Path, file: Path):
-    return rows_of(load_adapter(file, **load_teaching(export)[1])[0])
+def rows(room: Room, folder: Path, pupil: Pupil, kind: str = "taught") -> MemoryRows:
+    return rows_of(load_adapter(memory_file(folder, kind, pupil.number, pupil.place), **room.identity)[0])
 
 
-def test_everybody_is_taught_and_who_corrects_something_has_three_memories(export, tmp_path):
-    first, second = taught(export, tmp_path, FIRST, SECOND)
+def test_everybody_is_taught_and_who_corrects_something_has_three_memories(room, tmp_path):
+    first, second = taught(room, tmp_path, FIRST, SECOND)
     assert (first.pupil, second.pupil) == (FIRST, SECOND)
-    assert len(first.steps) == len(second.steps) == len(FIRST.facts) * load_teaching(export)[0].rows.steps
+    assert len(first.steps) == len(second.steps) == len(FIRST.facts) * room.teaching.rows.steps
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.safetensors")) == [
         "forgotten/0_0.safetensors",
         "taught/0_0.safetensors",
         "taught/0_1.safetensors",
         "updated/0_0.safetensors",
     ]
-    told, updated, forgotten = (rows(export, FIRST.file(tmp_path, kind)) for kind in ("taught", "updated", "forgotten"))
-    assert len(told.facts) == len(updated.facts) == 1
-    assert told.facts == updated.facts
-    assert not torch.equal(told.vectors, updated.vectors[: len(told.vectors)])
+    told, updated, forgotten = (rows(room, tmp_path, FIRST, kind) for kind in ("taught", "updated", "forgotten"))
+    assert told.facts == updated.facts == rows(room, tmp_path, SECOND).facts == {fact_hash(room.tokenizer, KEY)}
     assert not forgotten.facts
+    both = told.spans.keys() & updated.spans.keys()
+    assert any(not torch.equal(told.of(key)[0], updated.of(key)[0]) for key in both)
 
 
-def test_somebody_is_taught_alike_whoever_else_is_taught(export, tmp_path):
-    taught(export, tmp_path / "together", FIRST, SECOND)
-    taught(export, tmp_path / "alone", SECOND)
-    together, alone = (rows(export, SECOND.file(tmp_path / name, "taught")) for name in ("together", "alone"))
+def test_somebody_is_taught_alike_by_one_process_or_two_and_whoever_else_is_taught(room, tmp_path, monkeypatch):
+    taught(room, tmp_path / "alone", SECOND)
+    monkeypatch.setattr(cohort, "processes", lambda: 2)
+    taught(room, tmp_path / "together", FIRST, SECOND)
+    together, alone = (rows(room, tmp_path / name, SECOND) for name in ("together", "alone"))
     assert torch.equal(together.vectors, alone.vectors)
 
 
-def test_another_seed_teaches_the_same_facts_otherwise(export, tmp_path):
+def test_another_seed_teaches_the_same_facts_otherwise(room, tmp_path):
     again = dataclasses.replace(SECOND, number=1)
-    taught(export, tmp_path, SECOND, again)
-    first, second = (rows(export, pupil.file(tmp_path, "taught")) for pupil in (SECOND, again))
+    taught(room, tmp_path, SECOND, again)
+    first, second = (rows(room, tmp_path, pupil) for pupil in (SECOND, again))
     assert first.facts == second.facts
+    assert first.vectors.shape == second.vectors.shape
     assert not torch.equal(first.vectors, second.vectors)
 
 
-def test_who_is_asked_comes_with_the_memory_of_the_next(export, tmp_path):
-    taught(export, tmp_path, FIRST, SECOND)
-    people = {"taught": [list(FIRST.facts), list(SECOND.facts)]}
-    school = School(people, tmp_path, export, load_teaching(export)[1], seed=3)
-    first, second = (school.case("taught", 0, place) for place in (0, 1))
-    assert (first.facts, first.other_facts) == (people["taught"][0], people["taught"][1])
+def school(room: Room, folder: Path) -> School:
+    people = {"taught": [list(FIRST.facts), list(SECOND.facts)], "updated": [list(FIRST.corrected)], "forgotten": [[]]}
+    return School(people | {"handwritten": []}, folder, room.identity, seed=3)
+
+
+def test_who_is_asked_comes_with_the_memory_of_the_next(room, tmp_path):
+    taught(room, tmp_path, FIRST, SECOND)
+    first, second = (school(room, tmp_path).case("taught", 0, place) for place in (0, 1))
+    assert (first.facts, first.other_facts) == (list(FIRST.facts), list(SECOND.facts))
     assert torch.equal(rows_of(first.other).vectors, rows_of(second.memory).vectors)
     assert torch.equal(rows_of(second.other).vectors, rows_of(first.memory).vectors)
+
+
+def test_everybody_is_asked_what_was_taught_corrected_and_forgotten(room, tmp_path):
+    taught(room, tmp_path, FIRST, SECOND)
+    once = dataclasses.replace(MEMORY, seeds=1, questions=1, draws=1)
+    first, second, updated, forgotten = examine(room, school(room, tmp_path), once)
+    for each, fact in ((first, FIRST.facts[0]), (second, SECOND.facts[0])):
+        assert {"taught_greedy", "h2_sampled", "reversed_greedy", "abstain_known_slot"} <= each.outcomes.hits.keys()
+        assert any(fact.sentence in name for name in each.outcomes.hits["wrong_user"])
+    assert set(updated.outcomes.hits) == {"update_new", "update_old_leak"}
+    assert set(forgotten.outcomes.hits) == {"forget_abstain", "forget_emission"}
+    for each in (first, second, updated, forgotten):
+        assert len(each.prompts) >= len(each.outcomes.transcript)
 
 
 def test_what_several_were_asked_is_noted_together():

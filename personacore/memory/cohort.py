@@ -1,19 +1,19 @@
 """Teaching many people, several at once: each process has the model, and one thread for it.
 
-The model is so small that threads gain little on its products, and people have nothing to do with one another.
+The model is so small that threads gain little on its products, and people have nothing to do with one another. What is learned
+does not depend on how many are taught at once.
 """
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from personacore.export.slim import load_slim
-from personacore.export.teaching import load_teaching
 from personacore.memory.facts import Fact
 from personacore.memory.sleep import consolidate
 from personacore.memory.teaching import Teaching
@@ -25,6 +25,46 @@ from personacore.processes import ordered_map
 from personacore.tokenizer.bpe import Tokenizer
 
 MOST_PROCESSES = 4  # each holds the model and what sleep practises on, about a gigabyte
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Room:
+    """What each process has: a model, how its memories are taught, and what their files name it by."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    teaching: Teaching
+    identity: Mapping[str, str]
+
+
+def each_in(room: Room, function: Callable[[Room, Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """`function(room, item)` for each item, several at once, in the order of the items."""
+    return ordered_map(partial(_inside, function), items, processes(), _enter, (room,))
+
+
+def processes() -> int:
+    """How many are taught or asked at once."""
+    return min(os.cpu_count() or 1, MOST_PROCESSES)
+
+
+_room: Room
+
+
+def _enter(room: Room) -> None:
+    global _room  # what each process is given once, and not with every item
+    _room = room
+    torch.set_num_threads(1)
+
+
+def _inside(function: Callable[[Room, Item], Result], item: Item) -> Result:
+    return function(_room, item)
+
+
+def memory_file(folder: Path, kind: str, number: int, place: int) -> Path:
+    """Where the memory is kept of one of the people of a kind, who was taught for the `number`th time."""
+    return folder / kind / f"{number}_{place}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -36,10 +76,6 @@ class Pupil:
     place: int
     facts: tuple[Fact, ...]
     corrected: tuple[Fact, ...] = ()
-
-    def file(self, folder: Path, kind: str) -> Path:
-        """Where a memory of this person is kept."""
-        return folder / kind / f"{self.number}_{self.place}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -58,33 +94,22 @@ class Report:
     after: float
 
 
-def teach_cohort(pupils: Sequence[Pupil], export: Path, folder: Path, seed: int) -> Iterator[Report]:
+def teach_cohort(room: Room, pupils: Sequence[Pupil], folder: Path, seed: int) -> Iterator[Report]:
     """Teach everybody and let them sleep, into `folder`/KIND; in their order.
 
     Those who correct something do so after their sleep, into `folder`/updated; before it, what they would correct is forgotten,
     into `folder`/forgotten.
     """
-    return ordered_map(partial(_teach, export, folder, seed), pupils, processes())
+    return each_in(room, partial(_teach, folder, seed), pupils)
 
 
-def processes() -> int:
-    """How many are taught or asked at once."""
-    return min(os.cpu_count() or 1, MOST_PROCESSES)
-
-
-@cache
-def classroom(export: Path) -> tuple[GPT, Tokenizer, Teaching, dict[str, str]]:
-    """What each process has: an exported model, how it is taught, and what its memories say that they belong to."""
-    torch.set_num_threads(1)
-    return (*load_slim(export), *load_teaching(export))
-
-
-def _teach(export: Path, folder: Path, seed: int, pupil: Pupil) -> Report:
-    model, tokenizer, teaching, identity = classroom(export)
+def _teach(folder: Path, seed: int, room: Room, pupil: Pupil) -> Report:
+    model, tokenizer, teaching = room.model, room.tokenizer, room.teaching
     name, steps = f"{seed + pupil.number}/{pupil.kind}/{pupil.place}", []
 
     def keep(memory: Taught, kind: str) -> None:
-        save_adapter(pupil.file(folder, kind), memory, {**identity, "facts": len(rows_of(memory).facts)})
+        file = memory_file(folder, kind, pupil.number, pupil.place)
+        save_adapter(file, memory, {**room.identity, "facts": len(rows_of(memory).facts)})
 
     def write(rows: Taught, facts: Sequence[Fact], name: str) -> Taught:
         return write_facts(model, tokenizer, rows, facts, teaching.rows, name, lambda _, sure: steps.append(sure))

@@ -8,21 +8,19 @@ from pathlib import Path
 
 from personacore.corpus.dialogue.values import Values
 from personacore.memory import recall
-from personacore.memory.cohort import classroom, processes
+from personacore.memory.cohort import Room, each_in, memory_file
 from personacore.memory.facts import Fact
 from personacore.memory.people import UPDATED, Questions
 from personacore.model.adapter import load_adapter
 from personacore.params import MemoryParams
-from personacore.processes import ordered_map
 
 
 @dataclass(frozen=True)
 class School:
-    """What everybody has told, by kind and person; the folder of their memories, the exported model and its identity."""
+    """What everybody has told, by kind and person, the folder of their memories, and what these name their model by."""
 
     people: Mapping[str, Sequence[Sequence[Fact]]]
     folder: Path
-    export: Path
     identity: Mapping[str, str]
     seed: int
 
@@ -33,7 +31,7 @@ class School:
             UserError: a memory is missing, damaged, of another model, or holds a value.
         """
         people, pair = self.people[kind], (place, (place + 1) % len(self.people[kind]))
-        files = [self.folder / kind / f"{number}_{who}.safetensors" for who in pair]
+        files = [memory_file(self.folder, kind, number, who) for who in pair]
         memory, other = (load_adapter(file, **self.identity)[0] for file in files)
         facts, others = (people[who] for who in pair)
         recall.check_absent(files[0], facts)
@@ -49,18 +47,17 @@ class Examined:
     prompts: list[list[int]]
 
 
-def examine(school: School, memory: MemoryParams) -> Iterator[Examined]:
+def examine(room: Room, school: School, memory: MemoryParams) -> Iterator[Examined]:
     """Ask everybody: what was taught, each time; what was corrected and forgotten; what was written by hand."""
     sittings = [*itertools.product(("taught",), range(memory.seeds), range(len(school.people["taught"])))]
     sittings += [*itertools.product(("updated", "forgotten"), (0,), range(len(school.people["updated"])))]
     sittings += [*itertools.product(("handwritten",), (0,), range(len(school.people["handwritten"])))]
-    return ordered_map(partial(_examine, school, memory), sittings, processes())
+    return each_in(room, partial(_examine, school, memory), sittings)
 
 
-def _examine(school: School, memory: MemoryParams, sitting: tuple[str, int, int]) -> Examined:
-    model, tokenizer, *_ = classroom(school.export)
+def _examine(school: School, memory: MemoryParams, room: Room, sitting: tuple[str, int, int]) -> Examined:
     (kind, number, place), case = sitting, school.case(*sitting)
-    asker, outcomes = recall.Asker(model, tokenizer), recall.Outcomes()
+    asker, outcomes = recall.Asker(room.model, room.tokenizer), recall.Outcomes()
     if kind == "taught":
         recall.ask_taught(asker, outcomes, case, memory.questions, memory.draws, school.seed + number)
     elif kind == "handwritten":

@@ -56,11 +56,7 @@ GATES = {
 }
 
 
-SHOWN_WAYS = {
-    "nothing": "nothing",
-    "one layer": "one head of one layer",
-    "as ships": "one head of each of two layers, as ships",
-}
+SHOWN_WAYS = {"left alone": "nothing", "one layer": "one head of one layer", "as ships": "as ships"}
 ADAPTER_GATES = ("taught_greedy", "h1_greedy", "h2_greedy", "h2_sampled", "abstain_known_slot", "dialogue_drift")
 LORA_WAYS = {
     "answers": "the answers, each question at position 0, as above",
@@ -132,7 +128,7 @@ def memory_chapter(
         ),
     )
     looked = table(
-        ("shown", "nothing held out: told, not told", "as the gate: told, not told", "stories forgotten"),
+        ("shown", "PRETRAIN: told, not told", "as the gate: told, not told", "stories forgotten"),
         (
             (
                 SHOWN_WAYS[name],
@@ -188,9 +184,9 @@ asked for again, half of the time for something close that was not told. Many ha
 question can replace it.
 
 **Decision: attention is shown where a fact was told.** Where the assistant begins a sentence as it did before, the value is what followed then. So one
-head of each of the last two layers learns, beside what to say, to look there, and at the beginning of the text where nothing of the kind was said (supervised
+head of each of the last layers learns, beside what to say, to look there, or at the beginning of the text where nothing of the kind was said (supervised
 attention: Liu et al., 2016; Mi et al., 2016). The model's shape stays what it is, and nothing is shown once it is trained. After {shown["steps"]:,} steps from the
-base, in CALIBRATION conversations (`python -m benchmarks.shown`):
+base, in conversations of PRETRAIN and in such as the gate's, of CALIBRATION (`python -m benchmarks.shown`):
 
 {looked}
 
@@ -272,8 +268,9 @@ Limits of this chapter: people, frames and values come from one grammar, written
 only the hand-written questions say how it would do with somebody's own words. No EVALUATION frame and no hand-written question is trained on, but models
 and grammar were chosen by looking at both, over many runs: there is no set left that was never looked at. `h2` frames are new but of the
 grammar's kind; one pretraining seed. Rows answer where the model itself writes out the key: a question that it misreads stays unanswered until the memory
-has slept, and some after that. A statement that it misreads is learned as what it reads, which it says back. Of two facts with one value, the one told
-last is named. A memory that has slept keeps what it learned to read until something is forgotten; the times of teaching stay in its file."""
+has slept, and some after that. Some frames of PRETRAIN were written after reading what EVALUATION frames of their kind were missed for. A statement
+that it misreads is learned as what it reads, which it says back. Of two facts with one value, the one told last is named. A memory that has slept
+keeps what it learned to read until something is forgotten; the times of teaching stay in its file."""
 
 
 def _replayed(arm: ArmParams) -> str:
