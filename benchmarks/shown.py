@@ -19,7 +19,7 @@ from personacore.memory.converse import converse
 from personacore.memory.people import in_context
 from personacore.memory.recall import Asker, Outcomes, ask_in_context
 from personacore.model.files import load_model
-from personacore.params import ChatParams, load_params
+from personacore.params import ArmParams, ChatParams, load_params
 from personacore.tokenizer.tokenfile import open_tokens
 
 STEPS, CONVERSATIONS, BATCH_TOKENS = 1000, 800, 8192
@@ -27,10 +27,13 @@ HELD_OUT = ("nothing", "as the gate")
 CONTEXT_GATES = ("in_context_recall", "in_context_abstention")
 
 
-def ways(chat: ChatParams) -> dict[str, ChatParams]:
+def ways(chat: ChatParams, arm: ArmParams) -> dict[str, tuple[ChatParams, ArmParams]]:
     """The params of each way: attention left to itself, shown in one layer, or shown in all that ship."""
-    layers = {"left alone": (), "one layer": chat.shown_layers[:1], "as ships": chat.shown_layers}
-    return {name: dataclasses.replace(chat, shown_layers=shown) for name, shown in layers.items()}
+    return {
+        "left alone": (chat, dataclasses.replace(arm, shown_weight=0.0)),
+        "one layer": (dataclasses.replace(chat, shown_layers=chat.shown_layers[:1]), arm),
+        "as ships": (chat, arm),
+    }
 
 
 def main() -> None:
@@ -40,10 +43,10 @@ def main() -> None:
     stories, values = open_tokens(VALID_TOKENS), Values()
     before = None
     table: dict[str, dict[str, object]] = {}
-    for name, chat in ways(params.chat).items():
+    for name, (chat, each) in ways(params.chat, arm).items():
         with tempfile.TemporaryDirectory() as folder:
             files = Path(folder, "curve.csv"), Path(folder, "model.safetensors")
-            run = converse("stages.chat", chat, params.train, arm, params.seed, *files)
+            run = converse("stages.chat", chat, params.train, each, params.seed, *files)
         run.forget_state()
         before = before or file_loss(load_model(BASE)[0], run.tokenizer, stories, BATCH_TOKENS)
         after = file_loss(run.model, run.tokenizer, stories, BATCH_TOKENS)

@@ -160,11 +160,12 @@ class ArmParams:
     story_rows: int
     ewc_strength: float
     distill_weight: float
+    shown_weight: float
 
     def check(self, where: str, warmup_steps: int) -> None:
         """Raise a UserError that names the wrong key, behind the path of the arm."""
         require(self.steps >= 1, f"{where}.steps: {self.steps} is below 1")
-        for name in ("story_rows", "ewc_strength", "distill_weight"):
+        for name in ("story_rows", "ewc_strength", "distill_weight", "shown_weight"):
             require(getattr(self, name) >= 0, f"{where}.{name}: {getattr(self, name)} is below 0")
         distills = self.distill_weight > 0
         require(not distills or self.story_rows > 0, f"{where}.distill_weight: {self.distill_weight} needs story_rows above 0")
@@ -182,7 +183,6 @@ class ChatParams:
     eval_interval: int
     eval_documents: int
     shown_layers: tuple[int, ...]
-    shown_weight: float
     fisher_documents: int
     arms: dict[str, ArmParams] = field(hash=False)
 
@@ -191,10 +191,11 @@ class ChatParams:
             require(getattr(self, name) >= 1, f"chat.{name}: {getattr(self, name)} is below 1")
         for name in ("lr", "muon_lr"):
             require(getattr(self, name) > 0, f"chat.{name}: {getattr(self, name)} is not above 0")
-        for name in ("drill_rows", "warmup_steps", "shown_weight"):
+        for name in ("drill_rows", "warmup_steps"):
             require(getattr(self, name) >= 0, f"chat.{name}: {getattr(self, name)} is below 0")
         for layer in self.shown_layers:
             require(layer >= 0, f"chat.shown_layers: {layer} is below 0")
+            require(self.shown_layers.count(layer) == 1, f"chat.shown_layers: {layer} is named more than once")
         for name, arm in self.arms.items():
             require(re.fullmatch(r"[a-z0-9_]+", name) is not None, f"chat.arms.{name}: use a-z, 0-9 and _ in names")
             arm.check(f"chat.arms.{name}", self.warmup_steps)

@@ -21,6 +21,8 @@ TOLD = (
 )
 ASKED = Turn("Where does my sister live?", "Your sister's town is Dacostead.", "ask")
 UNKNOWN = Turn("Where does my aunt live?", "Your aunt's town is unknown to me.", "unknown")
+CORRECTED = Turn("No, she lives in Iston.", "Your sister's town is Iston.", "correct")
+CLAIMED = Turn("Does my sister live in Iston?", "Your sister's town is Dacostead, so no.", "verify")
 NAMED = Turn("What is 11?", "That is your age.", "reverse")
 BLOCK = 160
 PARAMS = dataclasses.replace(
@@ -50,25 +52,38 @@ def pairs(*turns: Turn) -> tuple[list[int], list[tuple[int, int]]]:
 def test_a_value_is_found_where_the_same_sentence_said_it_before():
     inputs, found = pairs(*TOLD, ASKED)
     value = trained_tokenizer().encode(" Dacostead.")
-    asked = [(place, source) for place, source in found if source]
-    assert [inputs[source] for _, source in asked] == value
-    assert [inputs[place + 1] for place, _ in asked] == value
-    assert all(source < place for place, source in asked)
+    asked = found[-len(value) :]
+    assert [inputs[source] for _, source in asked] == [inputs[place + 1] for place, _ in asked] == value
+    assert all(0 < source < place for place, source in asked)
+    assert trained_tokenizer().decode(inputs[: asked[0][1]]).endswith("Your sister's town is")
 
 
-def test_what_is_told_for_the_first_time_and_what_is_unknown_are_found_nowhere():
+def test_a_value_that_is_told_for_the_first_time_is_found_in_what_the_person_says():
+    inputs, found = pairs(TOLD[0])
+    assert trained_tokenizer().decode([inputs[source] for _, source in found]) == " Dacostead."
+    assert trained_tokenizer().decode(inputs[: found[0][1]]).endswith("My sister lives in")
+
+
+def test_what_is_unknown_is_found_nowhere():
     inputs, found = pairs(*TOLD, UNKNOWN)
-    assert {source for _, source in found} == {0}
-    said = trained_tokenizer().decode(inputs[: found[-1][0] + 1])
-    assert said.endswith("Your aunt's town is")  # nothing is shown behind "unknown"
+    place, source = found[-1]
+    assert source == 0
+    assert trained_tokenizer().decode(inputs[: place + 1]).endswith("Your aunt's town is")  # and nothing behind "unknown"
+
+
+@pytest.mark.parametrize("turn", [CORRECTED, CLAIMED], ids=["a correction", "a claim that is wrong"])
+def test_what_is_found_is_always_what_is_said(turn):
+    inputs, found = pairs(*TOLD, turn, dataclasses.replace(ASKED, assistant=CORRECTED.assistant))
+    assert all(inputs[source] == inputs[place + 1] for place, source in found if source)
 
 
 def test_the_last_of_several_values_is_the_one_that_is_found():
-    again = Turn("No, she lives in Iston.", "Your sister's town is Iston.", "correct")
-    now = dataclasses.replace(ASKED, assistant=again.assistant)
-    inputs, found = pairs(*TOLD, again, now)
+    inputs, found = pairs(*TOLD, CORRECTED, dataclasses.replace(ASKED, assistant=CORRECTED.assistant))
     value = trained_tokenizer().encode(" Iston.")
-    assert [inputs[source] for _, source in found[-len(value) :]] == value
+    assert [inputs[source] for _, source in found[-2 * len(value) :]] == value * 2
+    corrected, asked = found[-2 * len(value)], found[-len(value)]
+    assert trained_tokenizer().decode(inputs[: corrected[1]]).endswith("No, she lives in")
+    assert trained_tokenizer().decode(inputs[: asked[1]]).endswith("Your sister's town is")
 
 
 def test_what_a_value_is_what_people_say_and_stories_are_left_alone():

@@ -106,11 +106,11 @@ def converse(
     made_from = (BASE, TOKENIZER, TRAIN_TOKENS, PRETRAIN, CALIBRATION, *((FISHER,) if arm.ewc_strength else ()))
     inputs = {str(path): sha256_of(path) for path in made_from}
     described = [name, digest_files(import_closure(name)), dataclasses.asdict(train_params), dataclasses.asdict(arm)]
-    described += [chat.batch_size, chat.drill_rows, chat.shown_layers, chat.shown_weight]
+    described += [chat.batch_size, chat.drill_rows, chat.shown_layers]
     described += [seed, inputs, device.type, precision]
     identity = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     folder = RESUME / identity[:16]
-    shown = ShownAttention.of(tokenizer, chat.shown_layers, HEAD, chat.shown_weight) if chat.shown_layers else None
+    shown = ShownAttention.of(tokenizer, chat.shown_layers, HEAD, arm.shown_weight) if arm.shown_weight else None
     fisher = load_fisher(FISHER)[0] if arm.ewc_strength else {}
     for each in (base, model):
         each.to(device)

@@ -1,8 +1,9 @@
-"""Attention that is shown where to look: where the assistant has begun a sentence as before, at how it went on then.
+"""Attention that is shown where to look: at the words that the assistant is about to say, where they were said before.
 
 What a fact is, is said in one way only, "Your sister's town is Dacostead.", so that the beginning of a sentence says which
-earlier sentence holds its end. Left alone, a small model finds this out late and never exactly; as a target for one head it is
-learned with half the steps (supervised attention: Liu et al., 2016, arXiv 1609.04186; Mi et al., 2016, arXiv 1608.00112).
+earlier sentence holds its end; where there is none, the person has just said the value, or nobody has. Left alone, a small
+model finds this out late and never exactly; as a target for a head it is learned soon (supervised attention: Liu et al., 2016,
+arXiv 1609.04186; Mi et al., 2016, arXiv 1608.00112).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,13 +22,14 @@ from personacore.tokenizer.bpe import Tokenizer
 class ShownAttention:
     """One head of each of some layers, counted from 0, and the weight of what it is shown in nats for each token.
 
-    `pieces` are the bytes of every token, None for those that begin or end what is said, of which `assistant` is one.
+    `pieces` are the bytes of every token, None for those that begin or end what is said, such as `person` and `assistant`.
     """
 
     layers: Sequence[int]
     head: int
     weight: float
     pieces: Sequence[bytes | None]
+    person: int
     assistant: int
 
     @classmethod
@@ -35,7 +37,8 @@ class ShownAttention:
         """With the pieces of a tokenizer."""
         specials = set(tokenizer.specials.values())
         pieces = (None if number in specials else tokenizer.token_bytes(number) for number in range(tokenizer.vocab_size))
-        return cls(layers, head, weight, list(pieces), tokenizer.specials["<|assistant|>"])
+        signs = (tokenizer.specials[name] for name in ("<|user|>", "<|assistant|>"))
+        return cls(layers, head, weight, list(pieces), *signs)
 
     def loss(self, inputs: Tensor, targets: Tensor, looked: Mapping[int, tuple[Tensor, Tensor]]) -> Tensor:
         """The weighted cross-entropy, summed, of where the heads look.
@@ -56,23 +59,42 @@ class ShownAttention:
         return self.weight * total
 
     def sources(self, inputs: Sequence[int], targets: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Places where the assistant is about to say a value, each with the place where it was said before, or 0 if it was not.
+        """Places where the assistant is about to say a value, each with the place of the token to say, or 0 if there is none.
 
-        Those are the places behind "... is" whose target counts; once it is said to be unknown, nothing is to be found.
+        That place is behind the same beginning of a sentence, the last time that it went on so; or in what the person has just
+        said. Values stand behind "... is"; once one is said to be unknown, nothing is to be found. Only targets that count.
         """
         ended: dict[bytes, int] = {}  # where a sentence had been said so far
-        said, speaks = b"", False
+        said, speaks, asked, words = b"", False, 0, inputs[:0]
+        value: list[int] = []
         for place, (token, target) in enumerate(zip(inputs, targets, strict=True)):
             piece = self.pieces[token]
             if piece is None:
                 said, speaks = b"", token == self.assistant
+                asked = place if token == self.person else asked
+                words = inputs[asked:place] if speaks else words
                 continue
+            telling = _about_to_tell(said)
             said = said + piece if said else piece.lstrip()
             if said.endswith(b"."):
                 said = b""
             if speaks and target != IGNORED and _about_to_tell(said):
-                yield place, ended.get(said, -1) + 1
+                value = [*value, token] if telling else []
+                before = ended.get(said, -1) + 1
+                yield place, before if inputs[before] == target else _end_of([*value, target], words, asked)
             ended[said] = place
+
+
+def _end_of(run: Sequence[int], words: Sequence[int], start: int) -> int:
+    """The place at which the last such run ends among words that begin at `start`, or 0.
+
+    >>> _end_of([3, 4], [9, 3, 4, 7], start=20), _end_of([3, 4], [9, 3], start=20)
+    (22, 0)
+    """
+    for end in range(len(words), len(run) - 1, -1):
+        if list(words[end - len(run) : end]) == list(run):
+            return start + end - 1
+    return 0
 
 
 _NAMING, _UNKNOWN = NAMING.encode(), f" is {UNKNOWN.split()[0]}".encode()

@@ -143,12 +143,15 @@ def _gradient(
     extra_penalties: Sequence[Callable[[int], Tensor]],
     shown: "ShownAttention | None",
 ) -> float:
-    """The clipped gradient of a step's batch, in `.grad`; returns its mean loss in nats per token, NaN without a gradient."""
+    """The clipped gradient of a step's batch, in `.grad`; returns its mean loss in nats per token, NaN without a gradient.
+
+    The loss that is returned holds penalties, but not what attention is shown.
+    """
     share, micro = _split(params, world)
     scale = 1 / batches.scored(step)
     parameters = list(model.parameters())
 
-    def micro_batch(first: int, inputs: Tensor, targets: Tensor) -> Tensor:
+    def micro_batch(first: int, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         inputs, targets = _until_last_scored(inputs, targets)
         if model.config.dropout:  # a function of the place in the run, so a resumed run draws the same masks
             torch.manual_seed(int(np.random.SeedSequence((batches.seed, step, first)).generate_state(1, np.uint64)[0]))
@@ -159,14 +162,15 @@ def _gradient(
         hidden = hidden.bfloat16() if precision == "bf16" else hidden
         hidden, wanted = _scored(hidden, targets.flatten(), device)
         loss = linear_cross_entropy(hidden, model.lm_head.weight, wanted, scale)
-        return loss if shown is None else loss + scale * shown.loss(inputs, targets, looked)
+        return loss, loss if shown is None else loss + scale * shown.loss(inputs, targets, looked)
 
-    def penalized() -> Tensor:
-        return assemble_loss(torch.zeros((), device=device), [partial(each, step) for each in extra_penalties]) / world.size
+    def penalized() -> tuple[Tensor, Tensor]:
+        loss = assemble_loss(torch.zeros((), device=device), [partial(each, step) for each in extra_penalties]) / world.size
+        return loss, loss
 
-    def differentiate(part: Callable[[], Tensor]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        loss = part()
-        return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+    def differentiate(part: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        reported, loss = part()
+        return reported.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
     firsts = range(world.rank * share, (world.rank + 1) * share, micro)
     parts = [penalized] if extra_penalties else []

@@ -87,9 +87,9 @@ def _each_before_any_again(rng: random.Random, topics: Sequence[Topic]) -> Itera
 
 
 def _otherwise(talk: Conversation) -> Asked:
-    """A question what a value is, whether something has it, or for two things at once."""
+    """A question what a value is, whether something has it, or for two things at once, or an order to forget something."""
     before = len(talk.turns)
     while len(talk.turns) == before:  # two things of one value cannot be told apart, so that nothing is asked
-        talk.rng.choice((talk.reverse, talk.reverse, talk.combine, talk.verify))()
+        talk.rng.choice((talk.reverse, talk.reverse, talk.combine, talk.verify, talk.forget))()
     turn = talk.turns[-1]
     return Asked(turn.user, "", turn.assistant)
