@@ -327,7 +327,7 @@ class Conversation:
             return self.small_talk()
         topic, _ = self.known.pop(self.rng.choice(list(self.known)))
         self.asked.append(topic)
-        phrase = self.draw.noun_phrase(topic)
+        phrase = self.draw.noun_phrase(topic, nominal=self.rng.random() < 0.5)
         order = self.draw.opened(self.rng.choice(self.draw.frames.forgetting), lambda frame: frame.replace("{np}", phrase))
         self.add("forget", order, f"{topic.key} is {language.FORGOTTEN}.")
 

@@ -252,14 +252,14 @@ def free_clauses(noun: str, owner: Owner) -> list[str]:
     """The same as clauses.
 
     >>> free_clauses("locker code", owner_of("", "sister"))[:2]
-    ['which locker code my sister has', 'what my sister has as locker code']
+    ['which locker code my sister has', 'what my sister has for a locker code']
     """
-    has = "have" if owner.first or owner.plural else "has"
-    return [
-        f"which {noun} {owner.subject} {has}",
-        f"what {owner.subject} {has} as {noun}",
-        f"what {owner.possessive} {noun} is",
-    ]
+    several = owner.first or owner.plural
+    has = "have" if several else "has"
+    verbs = ("use", "keep", "pick", "want") if several else ("uses", "keeps", "picks", "wants")
+    found = [f"which {noun} {owner.subject} {has}", f"what {owner.subject} {has} for {with_article(noun)}"]
+    found += [f"what {owner.subject} {verb} as {owner.possessive} {noun}" for verb in verbs]
+    return [*found, f"what {owner.possessive} {noun} is"]
 
 
 def key_of(owner: Owner, attribute: str) -> str:
