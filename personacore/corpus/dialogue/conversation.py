@@ -192,8 +192,8 @@ class Conversation:
     def run(self, length: int) -> list[Turn]:
         """Turns of about `length` characters altogether."""
         moves: list[tuple[float, Callable[[], None]]] = [
-            (2.5, self.tell), (7.0, self.ask), (2.5, self.ask_unknown), (0.6, self.verify), (1.2, self.reverse),
-            (0.6, self.combine), (0.7, self.correct), (0.4, self.forget), (0.6, self.small_talk), (1.0, self.repeat),
+            (2.5, self.tell), (7.0, self.ask), (2.5, self.ask_unknown), (1.0, self.verify), (1.2, self.reverse),
+            (1.0, self.combine), (0.7, self.correct), (0.4, self.forget), (0.6, self.small_talk), (1.0, self.repeat),
             (0.4, self.recount),
         ]  # fmt: skip
         weights, kinds = zip(*moves, strict=True)
