@@ -33,5 +33,5 @@ def test_a_number_of_the_metrics_stands_in_the_table_and_a_missed_gate_is_called
     rows = dict(measured(lambda name: recall if name == "recall" else read(name)))
     asked = recall["in_context_recall"]["asked"]
     shown = rows["facts told and asked in one conversation, before any teaching"]
-    assert shown == f"12.3% of {asked} (goal 98%, missed)"
+    assert shown == f"12.3% of {asked:,} (goal 98%, missed)"
     assert f"{read('evaluate')['bits_per_byte']:.3f}" in rows.values()
