@@ -28,10 +28,10 @@ CONTEXT_GATES = ("in_context_recall", "in_context_abstention")
 
 
 def ways(chat: ChatParams, arm: ArmParams) -> dict[str, tuple[ChatParams, ArmParams]]:
-    """The params of each way: attention left to itself, shown in one layer, or shown in all that ship."""
+    """The params of each way: attention left to itself, shown in the last layer, or shown in all that ship."""
     return {
         "left alone": (chat, dataclasses.replace(arm, shown_weight=0.0)),
-        "one layer": (dataclasses.replace(chat, shown_layers=chat.shown_layers[:1]), arm),
+        "last layer": (dataclasses.replace(chat, shown_layers=1), arm),
         "as ships": (chat, arm),
     }
 

@@ -182,7 +182,7 @@ class ChatParams:
     warmup_steps: int
     eval_interval: int
     eval_documents: int
-    shown_layers: tuple[int, ...]
+    shown_layers: int
     fisher_documents: int
     arms: dict[str, ArmParams] = field(hash=False)
 
@@ -191,11 +191,8 @@ class ChatParams:
             require(getattr(self, name) >= 1, f"chat.{name}: {getattr(self, name)} is below 1")
         for name in ("lr", "muon_lr"):
             require(getattr(self, name) > 0, f"chat.{name}: {getattr(self, name)} is not above 0")
-        for name in ("drill_rows", "warmup_steps"):
+        for name in ("drill_rows", "warmup_steps", "shown_layers"):
             require(getattr(self, name) >= 0, f"chat.{name}: {getattr(self, name)} is below 0")
-        for layer in self.shown_layers:
-            require(layer >= 0, f"chat.shown_layers: {layer} is below 0")
-            require(self.shown_layers.count(layer) == 1, f"chat.shown_layers: {layer} is named more than once")
         for name, arm in self.arms.items():
             require(re.fullmatch(r"[a-z0-9_]+", name) is not None, f"chat.arms.{name}: use a-z, 0-9 and _ in names")
             arm.check(f"chat.arms.{name}", self.warmup_steps)
@@ -337,9 +334,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         UserError: a key is unknown, missing, of the wrong type or impossible; the message names it by its path.
     """
     params: Params = build(Params, read_yaml(path))
-    n_layer = params.model.n_layer
-    # Not a matter of the section itself: an ablation may have fewer layers, because it never learns to converse.
-    shown = (("chat.shown_layers", layer) for layer in params.chat.shown_layers)
-    for name, layer in (("memory.rows.block", params.memory.rows.block), *shown):
-        require(layer < n_layer, f"{name}: {layer} is not below model.n_layer {n_layer}")
+    block, n_layer = params.memory.rows.block, params.model.n_layer
+    # Not a matter of the section itself: an ablation may have fewer layers, because it is never taught.
+    require(block < n_layer, f"memory.rows.block: {block} is not below model.n_layer {n_layer}")
     return params

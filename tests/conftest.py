@@ -101,7 +101,6 @@ def workspace(monkeypatch) -> Callable[..., Path]:
             np.array(ids, dtype="<u2").tofile(folder / "data" / "tokens" / f"{split}.bin")
         params = read_yaml(ROOT / "params.yaml")
         params["model"] |= {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "dropout": dropout}
-        params["chat"]["shown_layers"] = [1]
         params["train"] |= {"batch_size": 4, "micro_batch_size": 2, "warmup_steps": 5, "eval_interval": 10, "log_interval": 3}
         params["train"] |= {"device": "cpu", "precision": "fp32"} | train
         (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

@@ -110,7 +110,8 @@ def converse(
     described += [seed, inputs, device.type, precision]
     identity = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     folder = RESUME / identity[:16]
-    shown = ShownAttention.of(tokenizer, chat.shown_layers, HEAD, arm.shown_weight) if arm.shown_weight else None
+    layers = range(base.config.n_layer)[-chat.shown_layers :] if chat.shown_layers else ()
+    shown = ShownAttention.of(tokenizer, layers, HEAD, arm.shown_weight) if layers and arm.shown_weight else None
     fisher = load_fisher(FISHER)[0] if arm.ewc_strength else {}
     for each in (base, model):
         each.to(device)

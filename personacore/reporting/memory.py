@@ -56,7 +56,7 @@ GATES = {
 }
 
 
-SHOWN_WAYS = {"left alone": "nothing", "one layer": "one head of one layer", "as ships": "as ships"}
+SHOWN_WAYS = {"left alone": "nothing", "last layer": "one head of the last layer", "as ships": "as ships"}
 ADAPTER_GATES = ("taught_greedy", "h1_greedy", "h2_greedy", "h2_sampled", "abstain_known_slot", "dialogue_drift")
 LORA_WAYS = {
     "answers": "the answers, each question at position 0, as above",
