@@ -20,11 +20,11 @@ from personacore.memory.people import in_context
 from personacore.memory.recall import Asker, Outcomes, ask_in_context
 from personacore.model.files import load_model
 from personacore.params import ArmParams, ChatParams, load_params
+from personacore.reporting.memory import CONTEXT_GATES
 from personacore.tokenizer.tokenfile import open_tokens
 
 STEPS, CONVERSATIONS, BATCH_TOKENS = 1000, 800, 8192
 HELD_OUT = ("nothing", "as the gate")
-CONTEXT_GATES = ("in_context_recall", "in_context_abstention")
 
 
 def ways(chat: ChatParams, arm: ArmParams) -> dict[str, tuple[ChatParams, ArmParams]]:

@@ -47,12 +47,23 @@ def test_what_is_told_is_known_to_a_new_process_until_the_file_is_deleted(run, t
     assert run("ask", "Where does my sister live?") == "Your sister's town is unknown to me."
 
 
-def test_what_is_taught_in_a_conversation_is_known_there_at_once_until_it_is_forgotten_there(run):
+def talked(run) -> list[str]:
+    """What is said in a conversation in which something is asked, taught, asked twice, forgotten, asked, and asked once more
+    when the conversation is wiped."""
     asked = "What is my dog's name?"
     lines = [asked, "/remember My dog is called Biscuit.", asked, asked, "Forget my dog's name.", asked, "/wipe", asked]
-    said = run("chat", typed="\n".join(lines)).splitlines()
+    return run("chat", typed="\n".join(lines)).splitlines()
+
+
+def test_what_is_taught_in_a_conversation_is_known_there_at_once_until_it_is_forgotten_there(run):
+    said = talked(run)
     unknown, known, gone = (f"Your dog's name is {what}." for what in ("unknown to me", "Biscuit", "forgotten"))
     assert said[0] == unknown and said[2:6] == [known, known, gone, unknown] and said[-1] == known
+
+
+@pytest.mark.xfail(strict=True, reason="the released model says again that it is forgotten")
+def test_what_is_forgotten_in_a_conversation_is_unknown_there(run):
+    assert talked(run)[5] == "Your dog's name is unknown to me."
 
 
 def test_what_is_known_is_still_known_after_sleep_and_can_be_corrected_and_forgotten(run):

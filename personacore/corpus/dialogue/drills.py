@@ -20,9 +20,7 @@ FEWEST, MOST = 2, 10  # facts told in the assistant's words
 TELLING = 4  # turns of telling facts in other words, at most; two at least
 ASKED = 16  # answers; a row of tokens takes as many as fit
 KNOWN = 0.5  # share of them that were told for certain
-OTHERWISE = (
-    0.25  # share of questions for something known that are not for its value: what a value is, whether it is, or for two
-)
+OTHERWISE = 0.25  # share of what is asked of the known that is not its value: what a value is, whether it is, two things
 ALIKE_TOLD, ALIKE_ASKED = 0.85, 0.9  # share that has the owner or the noun of one before, among facts and among what is asked
 COMPOUND = 0.4  # share of values, but for numbers, that are two words, of stories or of lists: each word is to be copied
 
