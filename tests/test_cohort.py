@@ -20,6 +20,7 @@ from tests.talking import KEY, TOWNS, talking_core
 MEMORY = load_params(Path(__file__).parent.parent / "params.yaml").memory
 FIRST = Pupil("taught", 0, 0, (Fact(KEY, TOWNS[0]),), (Fact(KEY, TOWNS[1]),))
 SECOND = Pupil("taught", 0, 1, (Fact(KEY, TOWNS[1]),))
+ASLEEP = [dataclasses.replace(pupil, sleeps=True) for pupil in (FIRST, SECOND)]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,12 @@ def test_everybody_is_taught_and_who_corrects_something_has_three_memories(room,
     assert any(not torch.equal(told.of(key)[0], updated.of(key)[0]) for key in both)
 
 
+def test_who_sleeps_has_a_memory_more_with_the_same_rows(room, tmp_path):
+    awake, asleep = taught(room, tmp_path, SECOND, ASLEEP[1])
+    assert awake.rest is None and asleep.rest.listed == len(SECOND.facts) and asleep.rest.seconds > 0
+    assert torch.equal(rows(room, tmp_path / cohort.ASLEEP, SECOND).vectors, rows(room, tmp_path, SECOND).vectors)
+
+
 def test_somebody_is_taught_alike_by_one_process_or_two_and_whoever_else_is_taught(room, tmp_path, monkeypatch):
     taught(room, tmp_path / "alone", SECOND)
     monkeypatch.setattr(cohort, "processes", lambda: 2)
@@ -93,12 +100,16 @@ def test_who_is_asked_comes_with_the_memory_of_the_next(room, tmp_path):
     assert torch.equal(rows_of(second.other).vectors, rows_of(first.memory).vectors)
 
 
-def test_everybody_is_asked_what_was_taught_corrected_and_forgotten(room, tmp_path):
-    taught(room, tmp_path, FIRST, SECOND)
+def test_everybody_is_asked_what_was_taught_corrected_and_forgotten_and_after_sleep(room, tmp_path):
+    taught(room, tmp_path, *ASLEEP)
     once = dataclasses.replace(MEMORY, seeds=1, questions=1, draws=1)
     first, second, updated, forgotten = examine(room, school(room, tmp_path), once)
     for each, fact in ((first, FIRST.facts[0]), (second, SECOND.facts[0])):
-        assert {"taught_greedy", "h2_sampled", "reversed_greedy", "abstain_known_slot"} <= each.outcomes.hits.keys()
+        assert {"taught_greedy", "h2_sampled", "reversed_greedy", "asleep_h1_greedy"} <= each.outcomes.hits.keys()
+        both = [
+            {answer["asked"] for answer in each.outcomes.transcript if answer["tier"] == tier} for tier in ("h1", "asleep_h1")
+        ]
+        assert both[0] == both[1]  # the same questions, so that the answers can be compared
         assert any(fact.sentence in name for name in each.outcomes.hits["wrong_user"])
     assert set(updated.outcomes.hits) == {"update_new", "update_old_leak"}
     assert set(forgotten.outcomes.hits) == {"forget_abstain", "forget_emission"}

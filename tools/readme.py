@@ -39,10 +39,10 @@ def measured(read: Read) -> Iterator[tuple[str, str]]:
     straight = f"{evaluate['consistent_fraction']:.1%} of {evaluate['warm_samples']} (goal 80%)"
     yield "stories of its own that keep every name, pronoun and thing straight", straight
     for words, name in (
-        ("taught facts after sleep, asked in frames that are not used in teaching, without context", "h1_greedy"),
+        ("taught facts, asked in frames that are not used in teaching, without context", "h1_greedy"),
         ("the same in frames that the model has never met", "h2_greedy"),
     ):
-        yield words, f"{gate(name)}; {recall[f'awake_{name}']['value']:.1%} before sleep"
+        yield words, f"{gate(name)}; {recall[f'asleep_{name}']['value']:.1%} after sleep"
     yield "the same, drawn at temperature 0.8 instead of greedily", gate("h2_sampled")
     yield "the same, greedily, in the middle of a conversation about something else", gate("conversation_greedy")
     off, wrong = (f"{recall[name]['value']:.1%}" for name in ("adapter_off", "wrong_user"))
@@ -52,7 +52,8 @@ def measured(read: Read) -> Iterator[tuple[str, str]]:
     yield "the new value after a correction; the old one", corrected
     yield "a value that it was made to forget", gate("forget_emission")
     yield "100 facts told one a session, asked for after the last", gate("sequential_100_accuracy", False)
-    yield "questions written by hand, without a look at the grammar", gate("handwritten_greedy")
+    slept = f"{recall['asleep_handwritten_greedy']['value']:.1%} after sleep"
+    yield "questions written by hand, without a look at the grammar", f"{gate('handwritten_greedy')}; {slept}"
     yield "statements written by hand: all of their facts are read, and no others", gate("statements_read")
     asked = "ten facts typed, then forty hand-written questions about them and ten about others (`python -m benchmarks.typed`)"
     yield asked, f"{right('')} right; after sleep {right('rested_')}"

@@ -19,11 +19,13 @@ from personacore.memory.sleep import consolidate
 from personacore.memory.teaching import Teaching
 from personacore.memory.write import erase, new_rows, write_facts
 from personacore.model.adapter import save_adapter
-from personacore.model.consolidated import Taught, rows_of, with_rows
+from personacore.model.consolidated import Taught, rows_of
 from personacore.model.gpt import GPT
+from personacore.model.rows import MemoryRows
 from personacore.processes import ordered_map
 from personacore.tokenizer.bpe import Tokenizer
 
+ASLEEP = "asleep"  # the folder of memories that have slept
 MOST_PROCESSES = 4  # each holds the model and what sleep practises on, about a gigabyte
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -69,36 +71,41 @@ def memory_file(folder: Path, kind: str, number: int, place: int) -> Path:
 
 @dataclass(frozen=True)
 class Pupil:
-    """One of the people of a kind, taught for the `number`th time: what is told, and what is corrected later."""
+    """One of the people of a kind, taught for the `number`th time: what is told, what is corrected later, and who sleeps."""
 
     kind: str
     number: int
     place: int
     facts: tuple[Fact, ...]
     corrected: tuple[Fact, ...] = ()
+    sleeps: bool = False
 
 
 @dataclass(frozen=True)
-class Report:
-    """How somebody was taught: how probable each step made what it wrote, and the seconds awake and asleep.
+class Rest:
+    """How somebody slept: for how long, how many facts were gone over, and the share of right answers before and after."""
 
-    Of the sleep also how many facts were gone over, and the share of right answers before and after.
-    """
-
-    pupil: Pupil
-    steps: tuple[float, ...]
     seconds: float
-    seconds_asleep: float
     listed: int
     before: float
     after: float
 
 
-def teach_cohort(room: Room, pupils: Sequence[Pupil], folder: Path, seed: int) -> Iterator[Report]:
-    """Teach everybody and let them sleep, into `folder`/KIND; in their order.
+@dataclass(frozen=True)
+class Report:
+    """How somebody was taught: how probable each step made what it wrote, the seconds it took, and the sleep of who slept."""
 
-    Those who correct something do so after their sleep, into `folder`/updated; before it, what they would correct is forgotten,
-    into `folder`/forgotten.
+    pupil: Pupil
+    steps: tuple[float, ...]
+    seconds: float
+    rest: Rest | None
+
+
+def teach_cohort(room: Room, pupils: Sequence[Pupil], folder: Path, seed: int) -> Iterator[Report]:
+    """Teach everybody, into `folder`/KIND; in their order.
+
+    Those who correct something do so into `folder`/updated, and what they would correct is forgotten in `folder`/forgotten. Those
+    who sleep have a memory more, in `folder`/asleep/KIND.
     """
     return each_in(room, partial(_teach, folder, seed), pupils)
 
@@ -107,21 +114,25 @@ def _teach(folder: Path, seed: int, room: Room, pupil: Pupil) -> Report:
     model, tokenizer, teaching = room.model, room.tokenizer, room.teaching
     name, steps = f"{seed + pupil.number}/{pupil.kind}/{pupil.place}", []
 
-    def keep(memory: Taught, kind: str) -> None:
-        file = memory_file(folder, kind, pupil.number, pupil.place)
+    def keep(memory: Taught, kind: str, into: Path = folder) -> None:
+        file = memory_file(into, kind, pupil.number, pupil.place)
         save_adapter(file, memory, {**room.identity, "facts": len(rows_of(memory).facts)})
 
-    def write(rows: Taught, facts: Sequence[Fact], name: str) -> Taught:
+    def write(rows: MemoryRows, facts: Sequence[Fact], name: str) -> MemoryRows:
         return write_facts(model, tokenizer, rows, facts, teaching.rows, name, lambda _, sure: steps.append(sure))
 
     began = time.monotonic()
     rows = write(new_rows(model, tokenizer, teaching.rows), pupil.facts, name)
     seconds, told = time.monotonic() - began, tuple(steps)
-    slept = consolidate(model, tokenizer, rows, teaching)
-    keep(slept.memory, pupil.kind)
+    keep(rows, pupil.kind)
+    rest = None
+    if pupil.sleeps:
+        slept = consolidate(model, tokenizer, rows, teaching)
+        keep(slept.memory, pupil.kind, folder / ASLEEP)
+        rest = Rest(slept.seconds, len(slept.facts), slept.before, slept.after)
     if pupil.corrected:
-        keep(with_rows(slept.memory, write(rows, pupil.corrected, f"{name}/corrected")), "updated")
+        keep(write(rows, pupil.corrected, f"{name}/corrected"), "updated")
         for fact in pupil.corrected:
             rows = erase(rows, tokenizer, fact.key)
         keep(rows, "forgotten")
-    return Report(pupil, told, seconds, slept.seconds, len(slept.facts), slept.before, slept.after)
+    return Report(pupil, told, seconds, rest)

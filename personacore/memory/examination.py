@@ -8,7 +8,7 @@ from pathlib import Path
 
 from personacore.corpus.dialogue.values import Values
 from personacore.memory import recall
-from personacore.memory.cohort import Room, each_in, memory_file
+from personacore.memory.cohort import ASLEEP, Room, each_in, memory_file
 from personacore.memory.facts import Fact
 from personacore.memory.people import UPDATED, Questions
 from personacore.model.adapter import load_adapter
@@ -24,14 +24,15 @@ class School:
     identity: Mapping[str, str]
     seed: int
 
-    def case(self, kind: str, number: int, place: int) -> recall.Case:
-        """A person of a kind, taught for the `number`th time, with the memory of the next beside.
+    def case(self, kind: str, number: int, place: int, asleep: bool = False) -> recall.Case:
+        """A person of a kind, taught for the `number`th time, with the memory of the next beside; or both after their sleep.
 
         Raises:
             UserError: a memory is missing, damaged, of another model, or holds a value.
         """
         people, pair = self.people[kind], (place, (place + 1) % len(self.people[kind]))
-        files = [memory_file(self.folder, kind, number, who) for who in pair]
+        folder = self.folder / ASLEEP if asleep else self.folder
+        files = [memory_file(folder, kind, number, who) for who in pair]
         memory, other = (load_adapter(file, **self.identity)[0] for file in files)
         facts, others = (people[who] for who in pair)
         recall.check_absent(files[0], facts)
@@ -48,7 +49,10 @@ class Examined:
 
 
 def examine(room: Room, school: School, memory: MemoryParams) -> Iterator[Examined]:
-    """Ask everybody: what was taught, each time; what was corrected and forgotten; what was written by hand."""
+    """Ask everybody: what was taught, each time; what was corrected and forgotten; what was written by hand.
+
+    Who was taught for the first time is asked again after sleep.
+    """
     sittings = [*itertools.product(("taught",), range(memory.seeds), range(len(school.people["taught"])))]
     sittings += [*itertools.product(("updated", "forgotten"), (0,), range(len(school.people["updated"])))]
     sittings += [*itertools.product(("handwritten",), (0,), range(len(school.people["handwritten"])))]
@@ -60,8 +64,11 @@ def _examine(school: School, memory: MemoryParams, room: Room, sitting: tuple[st
     asker, outcomes = recall.Asker(room.model, room.tokenizer), recall.Outcomes()
     if kind == "taught":
         recall.ask_taught(asker, outcomes, case, memory.questions, memory.draws, school.seed + number)
+        if number == 0:
+            recall.ask_asleep(asker, outcomes, school.case(*sitting, asleep=True), memory.questions)
     elif kind == "handwritten":
         recall.ask_handwritten(asker, outcomes, case)
+        recall.ask_handwritten(asker, outcomes, school.case(*sitting, asleep=True), "asleep_handwritten")
     else:
         change = {"updated": "update", "forgotten": "forget"}[kind]
         before = school.people["taught"][place][:UPDATED]

@@ -21,9 +21,7 @@ from personacore.memory.facts import Fact, Lesson, holds
 from personacore.memory.people import TRIES, Questions, handwritten, statements
 from personacore.memory.write import new_rows, write_facts
 from personacore.model.adapter import Adapter
-from personacore.model.consolidated import rows_of
 from personacore.model.gpt import GPT
-from personacore.model.lora import LoRA
 from personacore.params import RowsParams
 from personacore.tokenizer.bpe import Tokenizer
 
@@ -136,9 +134,6 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
         lessons = case.questions.tier(tier, count)
         asker.forbid(lessons, case.facts)
         own = _ask_tier(asker, outcomes, case, tier, lessons)
-        if tier != "nouns" and not isinstance(case.memory, LoRA):  # the same before any sleep
-            for (_, right), (said, *_) in zip(lessons, asker.ask(lessons, rows_of(case.memory)), strict=True):
-                outcomes.add(f"awake_{tier}_greedy", f"{case.name} {right}", said == right)
         if tier == "h2":
             drawn = asker.ask(lessons, case.memory, sampling=DRAWN, draws=draws, seed=seed)
             others = {fact.sentence for fact in case.other_facts}
@@ -164,6 +159,14 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
             outcomes.add("intrusion", f"{case.name} {right}", any(holds(said, str(fact.value)) for fact in case.facts))
             outcomes.transcript.append({"person": case.name, "tier": kind, "asked": question, "right": right, "said": said})
     _ask_in_conversation(asker, outcomes, case, count)
+
+
+def ask_asleep(asker: Asker, outcomes: Outcomes, case: Case, count: int) -> None:
+    """The tiers of frames with the person's own memory, after it has slept."""
+    for tier in ("taught", "h1", "h2"):
+        lessons = case.questions.tier(tier, count)
+        asker.forbid(lessons, case.facts)
+        _ask_tier(asker, outcomes, case, f"asleep_{tier}", lessons)
 
 
 def _ask_tier(
@@ -240,12 +243,12 @@ def ask_changed(
                 outcomes.add("update_old_leak" if change == "update" else "forget_emission", fact, leak)
 
 
-def ask_handwritten(asker: Asker, outcomes: Outcomes, case: Case) -> None:
+def ask_handwritten(asker: Asker, outcomes: Outcomes, case: Case, tier: str = "handwritten") -> None:
     """The questions that somebody wrote by hand, not from the grammar's frames, though one in twenty is as plain as a frame."""
     written = handwritten()
     lessons = [(question, fact.sentence) for fact in case.facts for question in written[fact.key]]
     lessons = [(question, right) for question, right in lessons if not any(holds(question, str(f.value)) for f in case.facts)]
-    _ask_tier(asker, outcomes, case, "handwritten", lessons)
+    _ask_tier(asker, outcomes, case, tier, lessons)
 
 
 def read_statements(outcomes: Outcomes, read: Callable[[str], Sequence[Fact]]) -> None:

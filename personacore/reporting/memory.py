@@ -26,12 +26,13 @@ GATES = {
     "h2_greedy": "in frames that it has never met",
     "h2_sampled": "the same, drawn at temperature 0.8 and top-p 0.95",
     "conversation_greedy": "in frames that it has never met, after two turns about something else",
-    "awake_taught_greedy": "in frames that memories are taught with, before it has slept: by its rows alone",
-    "awake_h1_greedy": "the same in frames the model has met",
-    "awake_h2_greedy": "the same in frames that it has never met",
+    "asleep_taught_greedy": "in frames that memories are taught with, after sleep",
+    "asleep_h1_greedy": "the same in frames the model has met",
+    "asleep_h2_greedy": "the same in frames that it has never met",
     "nouns_greedy": "by noun phrases that it has never met",
     "statements_read": "statements written by hand: all facts in them are read by the model, and no others; no memory",
     "handwritten_greedy": "questions written by hand, independently of the grammar",
+    "asleep_handwritten_greedy": "the same after sleep",
     "reversed_greedy": "what a value is, in frames that it has never met",
     "abstain_reversed": "the same of values of their type that nobody told: says that they are unknown",
     "verified_greedy": "whether a value is so, half of the time another one is claimed; the answer gives the true one",
@@ -225,8 +226,8 @@ so that a memory lists what it knows out of its weights, and finds out by itself
 model's conversations and with values that were nobody's there; one in seven is about a noun of the stories' lists ("my ladder"), which it may have met.
 The facts are handed to the memory as key and value, so that these numbers leave out the reading of what is typed: of statements written by hand
 {recall["statements_read"]["value"]:.0%} are read without fault, and only `python -m benchmarks.typed` measures the whole way from a typed sentence to an answer.
-Memories that were taught have slept; those that were corrected had slept before; what sleep taught those that were made to forget is gone, and the
-sessions never slept. They are asked in another process. The prompt holds the question alone, but for `conversation_greedy` and in context. In all
+Memories are asked as teaching, correcting or forgetting leaves them, in another process; what the first seed's people answer after sleep has gates of its
+own, `asleep_...`. The prompt holds the question alone, but for `conversation_greedy` and in context. In all
 frames that are asked by tier it is checked that no question holds a value, and hand-written questions that hold one are left out. An answer counts when the
 whole sentence is right, and as abstention when it says that it does not know. Intervals are 95 % bootstraps over facts, exact ones where all or none
 are right; of drift, the least and the most of the memories. They say how sure a number is for this one model, not what another training would bring.
