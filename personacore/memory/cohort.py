@@ -104,8 +104,8 @@ class Report:
 def teach_cohort(room: Room, pupils: Sequence[Pupil], folder: Path, seed: int) -> Iterator[Report]:
     """Teach everybody, into `folder`/KIND; in their order.
 
-    Those who correct something do so into `folder`/updated, and what they would correct is forgotten in `folder`/forgotten. Those
-    who sleep have a memory more, in `folder`/asleep/KIND.
+    Those who correct something do so into `folder`/updated, and what they would correct is forgotten in `folder`/forgotten.
+    Those who sleep have a memory more, in `folder`/asleep/KIND.
     """
     return each_in(room, partial(_teach, folder, seed), pupils)
 
