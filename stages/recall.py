@@ -27,7 +27,7 @@ from personacore.stage import Speed, run_stage
 from personacore.tokenizer.tokenfile import open_tokens
 
 CONTEXTS = 2000  # conversations in which something is asked that was told, or was not, before any teaching
-DRIFT_DOCUMENTS, DRIFT_PEOPLE = 100, 4
+DRIFT_DOCUMENTS, DRIFT_PEOPLE = 100, 20
 COLUMNS = ("value", "low", "high", "threshold", "passed")
 
 
