@@ -27,7 +27,7 @@ from personacore.stage import Speed, run_stage
 from personacore.tokenizer.tokenfile import open_tokens
 
 CONTEXTS = 2000  # conversations in which something is asked that was told, or was not, before any teaching
-DRIFT_DOCUMENTS, DRIFT_PEOPLE = 100, 20
+DRIFT_DOCUMENTS = 100
 COLUMNS = ("value", "low", "high", "threshold", "passed")
 
 
@@ -57,9 +57,12 @@ def main(speed: Speed) -> None:
 
     stories = split_documents(open_tokens(VALID_TOKENS), tokenizer.end_of_text, DRIFT_DOCUMENTS)
     talks = read_conversations(EVALUATION)[:DRIFT_DOCUMENTS]
-    cases = [school.case("taught", 0, place) for place in range(min(DRIFT_PEOPLE, len(people["taught"])))]
-    memories = [(each.memory, each.facts) for each in cases]
-    gates = outcomes.gates(memory.gates) | transfer | recall.drift(model, tokenizer, memories, stories, talks, memory.gates)
+    gates = outcomes.gates(memory.gates) | transfer
+    for asleep, thresholds in ((False, memory.gates), (True, {})):
+        cases = [school.case("taught", 0, place, asleep) for place in range(len(people["taught"]))]
+        memories = [(each.memory, each.facts) for each in cases]
+        drifts = recall.drift(model, tokenizer, memories, stories, talks, thresholds)
+        gates |= {f"{'asleep_' * asleep}{name}": gate for name, gate in drifts.items()}
     write_json("metrics/recall.json", gates)
     table = [[name, *(gate.get(column, "") for column in COLUMNS)] for name, gate in gates.items()]
     write_csv("plots/recall.csv", ("gate", *COLUMNS), table)

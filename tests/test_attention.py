@@ -71,9 +71,13 @@ def test_what_is_unknown_is_found_nowhere():
     assert trained_tokenizer().decode(inputs[: place + 1]).endswith("Your aunt's town is")  # and nothing behind "unknown"
 
 
-@pytest.mark.parametrize("turn", [CORRECTED, CLAIMED], ids=["a correction", "a claim that is wrong"])
-def test_what_is_found_is_always_what_is_said(turn):
-    inputs, found = pairs(*TOLD, turn, dataclasses.replace(ASKED, assistant=CORRECTED.assistant))
+@pytest.mark.parametrize("turns", [
+    (CORRECTED, dataclasses.replace(ASKED, assistant=CORRECTED.assistant)),
+    (CLAIMED, ASKED),
+], ids=["a correction", "a claim that is wrong"])  # fmt: skip
+def test_what_is_found_is_always_what_is_said(turns):
+    inputs, found = pairs(*TOLD, *turns)
+    assert found[-2][1]  # the value's last token
     assert all(inputs[source] == inputs[place + 1] for place, source in found if source)
 
 

@@ -6,13 +6,15 @@ import torch
 
 from personacore.export.teaching import load_teaching
 from personacore.memory import cohort
-from personacore.memory.cohort import Pupil, Report, Room, memory_file, teach_cohort
+from personacore.memory.cohort import Pupil, Report, Room, Sleep, memory_file, teach_cohort
 from personacore.memory.examination import School, examine
 from personacore.memory.facts import Fact
 from personacore.memory.recall import Outcomes
+from personacore.memory.sleep import Slept
 from personacore.memory.write import fact_hash
 from personacore.model.adapter import load_adapter
-from personacore.model.consolidated import rows_of
+from personacore.model.consolidated import Consolidated, rows_of
+from personacore.model.lora import LoRA
 from personacore.model.rows import MemoryRows
 from personacore.params import load_params
 from tests.talking import KEY, TOWNS, talking_core
@@ -21,6 +23,7 @@ MEMORY = load_params(Path(__file__).parent.parent / "params.yaml").memory
 FIRST = Pupil("taught", 0, 0, (Fact(KEY, TOWNS[0]),), (Fact(KEY, TOWNS[1]),))
 SECOND = Pupil("taught", 0, 1, (Fact(KEY, TOWNS[1]),))
 ASLEEP = [dataclasses.replace(pupil, sleeps=True) for pupil in (FIRST, SECOND)]
+HAND = dataclasses.replace(ASLEEP[1], kind="handwritten", place=0)
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +67,16 @@ def test_everybody_is_taught_and_who_corrects_something_has_three_memories(room,
     assert any(not torch.equal(told.of(key)[0], updated.of(key)[0]) for key in both)
 
 
-def test_who_sleeps_has_a_memory_more_with_the_same_rows(room, tmp_path):
+def test_who_sleeps_has_one_memory_more_with_the_same_rows(room, tmp_path, monkeypatch):
+    def sleep(model, tokenizer, memory, teaching) -> Slept:
+        return Slept(Consolidated(memory, LoRA(model.config, 1, 1.0)), SECOND.facts, 0.5, 1.0, 2.0)
+
+    monkeypatch.setattr(cohort, "consolidate", sleep)
     awake, asleep = taught(room, tmp_path, SECOND, ASLEEP[1])
-    assert awake.rest is None and asleep.rest.seconds > 0
-    assert torch.equal(rows(room, tmp_path / cohort.ASLEEP, SECOND).vectors, rows(room, tmp_path, SECOND).vectors)
+    assert awake.sleep is None and asleep.sleep == Sleep(2.0, 1, 0.5, 1.0)
+    slept, _ = load_adapter(memory_file(tmp_path / cohort.ASLEEP, "taught", 0, 1), **room.identity)
+    assert isinstance(slept, Consolidated)
+    assert torch.equal(rows_of(slept).vectors, rows(room, tmp_path, SECOND).vectors)
 
 
 def test_somebody_is_taught_alike_by_one_process_or_two_and_whoever_else_is_taught(room, tmp_path, monkeypatch):
@@ -89,7 +98,7 @@ def test_another_seed_teaches_the_same_facts_otherwise(room, tmp_path):
 
 def school(room: Room, folder: Path) -> School:
     people = {"taught": [list(FIRST.facts), list(SECOND.facts)], "updated": [list(FIRST.corrected)], "forgotten": [[]]}
-    return School(people | {"handwritten": []}, folder, room.identity, seed=3)
+    return School(people | {"handwritten": [list(HAND.facts)]}, folder, room.identity, seed=3)
 
 
 def test_who_is_asked_comes_with_the_memory_of_the_next(room, tmp_path):
@@ -100,10 +109,10 @@ def test_who_is_asked_comes_with_the_memory_of_the_next(room, tmp_path):
     assert torch.equal(rows_of(second.other).vectors, rows_of(first.memory).vectors)
 
 
-def test_everybody_is_asked_what_was_taught_corrected_and_forgotten_and_after_sleep(room, tmp_path):
-    taught(room, tmp_path, *ASLEEP)
+def test_everybody_is_asked_what_was_taught_corrected_and_forgotten_and_some_again_after_sleep(room, tmp_path):
+    taught(room, tmp_path, *ASLEEP, HAND)
     once = dataclasses.replace(MEMORY, seeds=1, questions=1, draws=1)
-    first, second, updated, forgotten = examine(room, school(room, tmp_path), once)
+    first, second, updated, forgotten, hand = examine(room, school(room, tmp_path), once)
     for each, fact in ((first, FIRST.facts[0]), (second, SECOND.facts[0])):
         assert {"taught_greedy", "h2_sampled", "reversed_greedy", "asleep_h1_greedy"} <= each.outcomes.hits.keys()
         said = each.outcomes.transcript
@@ -112,7 +121,8 @@ def test_everybody_is_asked_what_was_taught_corrected_and_forgotten_and_after_sl
         assert any(fact.sentence in name for name in each.outcomes.hits["wrong_user"])
     assert set(updated.outcomes.hits) == {"update_new", "update_old_leak"}
     assert set(forgotten.outcomes.hits) == {"forget_abstain", "forget_emission"}
-    for each in (first, second, updated, forgotten):
+    assert set(hand.outcomes.hits) == {"handwritten_greedy", "asleep_handwritten_greedy"}
+    for each in (first, second, updated, forgotten, hand):
         assert len(each.prompts) >= len(each.outcomes.transcript)
 
 

@@ -42,18 +42,18 @@ def measured(read: Read) -> Iterator[tuple[str, str]]:
         ("taught facts, asked in frames that are not used in teaching, without context", "h1_greedy"),
         ("the same in frames that the model has never met", "h2_greedy"),
     ):
-        yield words, f"{gate(name)}; {recall[f'asleep_{name}']['value']:.1%} after sleep"
+        yield words, f"{gate(name)}; {gate(f'asleep_{name}')} after sleep"
     yield "the same, drawn at temperature 0.8 instead of greedily", gate("h2_sampled")
-    yield "the same, greedily, in the middle of a conversation about something else", gate("conversation_greedy")
+    yield "greedily again, after two turns about something else", gate("conversation_greedy")
     off, wrong = (f"{recall[name]['value']:.1%}" for name in ("adapter_off", "wrong_user"))
-    yield "the same without the memory's file, or with somebody else's", f"{off}, {wrong}"
+    yield "right answers in those frames without the memory's file; with somebody else's", f"{off}; {wrong}"
     yield "says that it does not know what it was never told", gate("abstain_known_slot")
     corrected = f"{gate('update_new', False)}; {gate('update_old_leak', False)}"
     yield "the new value after a correction; the old one", corrected
     yield "a value that it was made to forget", gate("forget_emission")
     yield "100 facts told one a session, asked for after the last", gate("sequential_100_accuracy", False)
-    slept = f"{recall['asleep_handwritten_greedy']['value']:.1%} after sleep"
-    yield "questions written by hand, without a look at the grammar", f"{gate('handwritten_greedy')}; {slept}"
+    slept = gate("asleep_handwritten_greedy", False)
+    yield "questions written by hand, without a look at the grammar", f"{gate('handwritten_greedy')}; {slept} after sleep"
     yield "statements written by hand: all of their facts are read, and no others", gate("statements_read")
     asked = "ten facts typed, then forty hand-written questions about them and ten about others (`python -m benchmarks.typed`)"
     yield asked, f"{right('')} right; after sleep {right('rested_')}"

@@ -50,5 +50,8 @@ def _overlay(target: MutableMapping[str, Any], values: MutableMapping[str, Any],
             changed += _overlay(target[key], value, f"{where}{key}.")
         elif target[key] != value:
             changed.append(f"{where}{key}: {target[key]} -> {value}")
-            target[key] = value
+            if isinstance(value, list) and isinstance(target[key], list):
+                target[key][:] = value  # in place, so that it stays on the line of its comment
+            else:
+                target[key] = value
     return changed

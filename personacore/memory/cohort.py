@@ -71,7 +71,7 @@ def memory_file(folder: Path, kind: str, number: int, place: int) -> Path:
 
 @dataclass(frozen=True)
 class Pupil:
-    """One of the people of a kind, taught for the `number`th time: what is told, what is corrected later, and who sleeps."""
+    """One of the people of a kind, taught for the `number`th time: what is told, whether sleep follows, what is corrected."""
 
     kind: str
     number: int
@@ -82,11 +82,11 @@ class Pupil:
 
 
 @dataclass(frozen=True)
-class Rest:
+class Sleep:
     """How somebody slept: for how long, how many facts were gone over, and the share of right answers before and after."""
 
     seconds: float
-    listed: int
+    facts: int
     before: float
     after: float
 
@@ -98,14 +98,14 @@ class Report:
     pupil: Pupil
     steps: tuple[float, ...]
     seconds: float
-    rest: Rest | None
+    sleep: Sleep | None
 
 
 def teach_cohort(room: Room, pupils: Sequence[Pupil], folder: Path, seed: int) -> Iterator[Report]:
     """Teach everybody, into `folder`/KIND; in their order.
 
     Those who correct something do so into `folder`/updated, and what they would correct is forgotten in `folder`/forgotten.
-    Those who sleep have a memory more, in `folder`/asleep/KIND.
+    Those who sleep have one memory more, in `folder`/asleep/KIND.
     """
     return each_in(room, partial(_teach, folder, seed), pupils)
 
@@ -125,14 +125,14 @@ def _teach(folder: Path, seed: int, room: Room, pupil: Pupil) -> Report:
     rows = write(new_rows(model, tokenizer, teaching.rows), pupil.facts, name)
     seconds, told = time.monotonic() - began, tuple(steps)
     keep(rows, pupil.kind)
-    rest = None
+    sleep = None
     if pupil.sleeps:
         slept = consolidate(model, tokenizer, rows, teaching)
         keep(slept.memory, pupil.kind, folder / ASLEEP)
-        rest = Rest(slept.seconds, len(slept.facts), slept.before, slept.after)
+        sleep = Sleep(slept.seconds, len(slept.facts), slept.before, slept.after)
     if pupil.corrected:
         keep(write(rows, pupil.corrected, f"{name}/corrected"), "updated")
         for fact in pupil.corrected:
             rows = erase(rows, tokenizer, fact.key)
         keep(rows, "forgotten")
-    return Report(pupil, told, seconds, rest)
+    return Report(pupil, told, seconds, sleep)

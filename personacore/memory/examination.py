@@ -51,7 +51,7 @@ class Examined:
 def examine(room: Room, school: School, memory: MemoryParams) -> Iterator[Examined]:
     """Ask everybody: what was taught, each time; what was corrected and forgotten; what was written by hand.
 
-    Who was taught for the first time is asked again after sleep.
+    What was taught the first time and what was written by hand is asked again after sleep.
     """
     sittings = [*itertools.product(("taught",), range(memory.seeds), range(len(school.people["taught"])))]
     sittings += [*itertools.product(("updated", "forgotten"), (0,), range(len(school.people["updated"])))]

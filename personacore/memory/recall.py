@@ -152,21 +152,27 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
     for (question, right), (said, *_) in zip(unnamed, asker.ask(unnamed, case.memory), strict=True):
         outcomes.add("abstain_reversed", f"{case.name} {question}", said == right)
         outcomes.transcript.append({"person": case.name, "tier": "reversed", "asked": question, "right": right, "said": said})
-    for kind in ("known_slot", "unseen_slot", "other_person"):
-        lessons = case.questions.untold(kind, 2 * len(case.facts))
-        for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.memory), strict=True):
-            outcomes.add(f"abstain_{kind}", f"{case.name} {right}", abstains(said))
-            outcomes.add("intrusion", f"{case.name} {right}", any(holds(said, str(fact.value)) for fact in case.facts))
-            outcomes.transcript.append({"person": case.name, "tier": kind, "asked": question, "right": right, "said": said})
+    _ask_untold(asker, outcomes, case, "")
     _ask_in_conversation(asker, outcomes, case, count)
 
 
 def ask_asleep(asker: Asker, outcomes: Outcomes, case: Case, count: int) -> None:
-    """The tiers of frames with the person's own memory, after it has slept."""
+    """The tiers of frames and what was never told, with the person's own memory after it has slept."""
     for tier in ("taught", "h1", "h2"):
         lessons = case.questions.tier(tier, count)
         asker.forbid(lessons, case.facts)
         _ask_tier(asker, outcomes, case, f"asleep_{tier}", lessons)
+    _ask_untold(asker, outcomes, case, "asleep_")
+
+
+def _ask_untold(asker: Asker, outcomes: Outcomes, case: Case, when: str) -> None:
+    for kind in ("known_slot", "unseen_slot", "other_person"):
+        lessons = case.questions.untold(kind, 2 * len(case.facts))
+        for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.memory), strict=True):
+            outcomes.add(f"{when}abstain_{kind}", f"{case.name} {right}", abstains(said))
+            outcomes.add(f"{when}intrusion", f"{case.name} {right}", any(holds(said, str(fact.value)) for fact in case.facts))
+            tier = f"{when}{kind}"
+            outcomes.transcript.append({"person": case.name, "tier": tier, "asked": question, "right": right, "said": said})
 
 
 def _ask_tier(
@@ -244,7 +250,9 @@ def ask_changed(
 
 
 def ask_handwritten(asker: Asker, outcomes: Outcomes, case: Case, tier: str = "handwritten") -> None:
-    """The questions that somebody wrote by hand, not from the grammar's frames, though one in twenty is as plain as a frame."""
+    """The questions that somebody wrote by hand, not from the grammar's frames, though one in twenty is as plain as a frame;
+    noted under `tier`.
+    """
     written = handwritten()
     lessons = [(question, fact.sentence) for fact in case.facts for question in written[fact.key]]
     lessons = [(question, right) for question, right in lessons if not any(holds(question, str(f.value)) for f in case.facts)]

@@ -69,7 +69,7 @@ def load_adapter(path: Path, base_sha256: str, tokenizer_sha256: str) -> tuple[A
     for key, here, what in (("base_sha256", base_sha256, "model"), ("tokenizer_sha256", tokenizer_sha256, "tokenizer")):
         if (there := str(description.get(key))) != here:
             differ = f"this memory belongs to another {what} ({there[:12]}), not to this one ({here[:12]})"
-            raise UserError(f"{path}: {differ}: load the {what} it was taught on, or start a new memory")
+            raise UserError(f"{path}: {differ}: load the {what} it was taught on, or start a new memory in another file")
     try:
         adapter = _empty(tensors, description)
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:

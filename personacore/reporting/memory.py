@@ -44,6 +44,10 @@ GATES = {
     "abstain_unseen_slot": "the same of slots that no conversation had",
     "abstain_other_person": "the same of somebody else, when it was told of oneself",
     "intrusion": "a value that was told, in answers about what was not",
+    "asleep_abstain_known_slot": "says after sleep that it does not know what was never told",
+    "asleep_abstain_unseen_slot": "the same of slots that no conversation had",
+    "asleep_abstain_other_person": "the same of somebody else, when it was told of oneself",
+    "asleep_intrusion": "a value that was told, in these answers",
     "update_new": "the new value after a correction",
     "update_old_leak": "the old value after a correction",
     "forget_abstain": "says that it does not know what was forgotten",
@@ -54,6 +58,8 @@ GATES = {
     "story_drift": "nats of stories with a memory, over without; a memory acts in conversations only, so none by design",
     "dialogue_drift": "nats of EVALUATION conversations with a memory, over without",
     "dialogue_drift_elsewhere": "the same without those that ask for what the memory knows, and are told that it is unknown",
+    "asleep_dialogue_drift": "nats of all of these conversations after sleep, over without a memory",
+    "asleep_dialogue_drift_elsewhere": "the same without those that ask for what the memory knows",
 }
 
 
@@ -175,6 +181,11 @@ EWC is written for any module and any loss. On {ewc_digits["tasks"]} permutation
 over all of them in the end is {ewc_digits["ours_accuracy"]:.1%}, that of Avalanche {ewc_digits["avalanche_version"]} {ewc_digits["avalanche_accuracy"]:.1%}, {ewc_digits["naive_accuracy"]:.1%} without protection and {ewc_digits["joint_accuracy"]:.1%} when all are
 learned at once ({len(ewc_digits["seeds"])} seeds; each method's epochs and strength were chosen on other seeds; `python -m benchmarks.ewc_digits`).
 
+A *key* is what a fact is about ("Your sister's town"), a *slot* an owner with an attribute, a *frame* the words around either in a question or a
+statement. Of slots, frames, noun phrases and values PRETRAIN is trained on, CALIBRATION is for tuning, and EVALUATION for the gates, which are the
+table of the next chapter. A *claim* asks whether something is so ("Is my town Wexmouth?"), a *pair* asks two things in one turn, a *tier* is all
+questions in frames of one kind, and a *read-out* is what a memory says when it is asked for all that it knows.
+
 **Decision: the key before the value.** Every answer begins by writing out what is asked for in one fixed way ("Your sister's town is
 ..."), whatever the question looked like. Understanding a question is then the model's, learned once, and a memory has only to tie a
 key to its value: what it is taught in one phrasing it can answer in others.
@@ -184,15 +195,12 @@ alone teach a small model to match either. Drills tell up to ten facts, most of 
 asked for again, half of the time for something close that was not told. Many have nothing but the key to go by, so that no wording of a
 question can replace it.
 
-**Decision: attention is shown where a fact was told.** Where the assistant begins a sentence as it did before, the value is what followed then. So one
-head of each of the last layers learns, beside what to say, to look there, or at the beginning of the text where nothing of the kind was said (supervised
-attention: Liu et al., 2016; Mi et al., 2016). The model's shape stays what it is, and nothing is shown once it is trained. After {shown["steps"]:,} steps from the
+**Decision: attention is shown where a fact was told.** Where the assistant begins a sentence as it did before, the value is what followed then; where
+a fact is new, it stands in what the person has just said. So in the arm that ships one head of each of the last layers learns, beside what to say, to
+look there, or at the beginning of the text where neither holds (supervised attention: Liu et al., 2016; Mi et al., 2016). The model's shape stays what it is, and nothing is shown once it is trained. After {shown["steps"]:,} steps from the
 base, in conversations of PRETRAIN and in such as the gate's, of CALIBRATION (`python -m benchmarks.shown`):
 
 {looked}
-
-A *key* is what a fact is about ("Your sister's town"), a *slot* an owner with an attribute, a *frame* the words around either in a question or a
-statement. Of slots, frames, noun phrases and values PRETRAIN is trained on, CALIBRATION is for tuning, and EVALUATION for the gates.
 
 **What makes a told fact hard to find.** Conversations of one to three statements and a question, in which one part after the other is held out of
 all training (CALIBRATION; `python -m benchmarks.in_context`). The gate holds out values, frames and slots:
@@ -201,7 +209,7 @@ all training (CALIBRATION; `python -m benchmarks.in_context`). The gate holds ou
 
 ## Memory
 
-A memory is a table of rows, vectors as wide as the model, that are added to the residual stream after block {memory.rows.block + 1}: one row after a key
+A memory is a table of rows, vectors as wide as the model, that are added to the residual stream behind block {memory.rows.block} (counted from 0): one row after a key
 that the assistant has just written out, one after each token of the value. Rows are found by the hash of the key's tokens, as in
 Engram, and learned by gradient through the blocks above, {memory.rows.steps} steps of Adam a fact, on questions of which every second one
 stands in the middle of a conversation. More rows name a value that the person says
@@ -226,8 +234,8 @@ so that a memory lists what it knows out of its weights, and finds out by itself
 model's conversations and with values that were nobody's there; one in seven is about a noun of the stories' lists ("my ladder"), which it may have met.
 The facts are handed to the memory as key and value, so that these numbers leave out the reading of what is typed: of statements written by hand
 {recall["statements_read"]["value"]:.0%} are read without fault, and only `python -m benchmarks.typed` measures the whole way from a typed sentence to an answer.
-Memories are asked as teaching, correcting or forgetting leaves them, in another process; what the first seed's people answer after sleep has gates of its
-own, `asleep_...`. The prompt holds the question alone, but for `conversation_greedy` and in context. In all
+Memories are asked as teaching, correcting or forgetting leaves them, in another process; what the people of the first seed and of the hand-written
+questions answer after sleep stands in the rows `asleep_...`, which no gate judges. The prompt holds the question alone, but for `conversation_greedy` and in context. In all
 frames that are asked by tier it is checked that no question holds a value, and hand-written questions that hold one are left out. An answer counts when the
 whole sentence is right, and as abstention when it says that it does not know. Intervals are 95 % bootstraps over facts, exact ones where all or none
 are right; of drift, the least and the most of the memories. They say how sure a number is for this one model, not what another training would bring.
