@@ -154,7 +154,7 @@ class DialoguesParams:
 
 @dataclass(frozen=True)
 class ArmParams:
-    """What protects the old skill while the model learns to converse; 0 where it is not used."""
+    """How the model learns to converse: what protects the old skill, and how much attention is shown; 0 where not used."""
 
     steps: int
     story_rows: int

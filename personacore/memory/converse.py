@@ -71,7 +71,7 @@ def _divisor(number: int, most: int) -> int:
 def converse(
     name: str, chat: ChatParams, base_train: TrainParams, arm: ArmParams, seed: int, curve: Path, file: Path
 ) -> Conversed:
-    """Train the base on conversations under what the arm protects with, into a model `file`.
+    """Train the base on conversations as the arm says, into a model `file`.
 
     `base_train` gives what a chat run shares with pretraining: the optimizer and its constants. `name` is the stage's module.
     """

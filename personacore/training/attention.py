@@ -59,10 +59,11 @@ class ShownAttention:
         return self.weight * total
 
     def sources(self, inputs: Sequence[int], targets: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Places where the assistant is about to say a value, each with the place of the token to say, or 0 if there is none.
+        """Places behind "... is" in what the assistant says, each with the place of the token to say, or 0 if there is none.
 
-        That place is behind the same beginning of a sentence, the last time that it went on so; or in what the person has just
-        said. Values stand behind "... is"; once one is said to be unknown, nothing is to be found. Only targets that count.
+        That place is behind the same beginning of a sentence, if it went on so the last time; or else where the person has just
+        said what the sentence has said of its end, the last time. Once a value is said to be unknown, nothing is to be found.
+        Only targets that count are taken.
         """
         ended: dict[bytes, int] = {}  # where a sentence had been said so far
         said, speaks, asked, words = b"", False, 0, inputs[:0]

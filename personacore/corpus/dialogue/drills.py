@@ -19,8 +19,8 @@ from personacore.corpus.dialogue.values import Values
 FEWEST, MOST = 2, 10  # facts told in the assistant's words
 TELLING = 4  # turns of telling facts in other words, at most; two at least
 ASKED = 16  # answers; a row of tokens takes as many as fit
-KNOWN = 0.5  # share of them that were told for certain
-OTHERWISE = 0.25  # share of what is asked of the known that is not its value: what a value is, whether it is, two things
+KNOWN = 0.5  # share of them that are about what was told for certain, though it may have been forgotten by then
+OTHERWISE = 0.25  # share of those that do not ask for its value: what a value is, whether it is so, two things, to forget it
 ALIKE_TOLD, ALIKE_ASKED = 0.85, 0.9  # share that has the owner or the noun of one before, among facts and among what is asked
 COMPOUND = 0.4  # share of values, but for numbers, that are two words, of stories or of lists: each word is to be copied
 
@@ -65,7 +65,7 @@ def draw_drill(seed: str, splits: Splits, values: Values) -> Drill:
     asked = []
     for _ in range(ASKED):
         known = bool(told) and rng.random() < KNOWN
-        if style >= 4 and known and rng.random() < OTHERWISE:
+        if style >= 4 and known and talk.known and rng.random() < OTHERWISE:
             asked.append(_otherwise(talk))
         else:
             topic = next(each) if known else talk.like(told, ALIKE_ASKED)

@@ -252,13 +252,13 @@ def free_clauses(noun: str, owner: Owner) -> list[str]:
     """The same as clauses.
 
     >>> free_clauses("locker code", owner_of("", "sister"))[:2]
-    ['which locker code my sister has', 'what my sister has for a locker code']
+    ['which locker code my sister has', 'what my sister has as locker code']
     """
-    several = owner.first or owner.plural
-    has = "have" if several else "has"
-    verbs = ("use", "keep", "pick", "want") if several else ("uses", "keeps", "picks", "wants")
-    found = [f"which {noun} {owner.subject} {has}", f"what {owner.subject} {has} for {with_article(noun)}"]
-    found += [f"what {owner.subject} {verb} as {owner.possessive} {noun}" for verb in verbs]
+    plain_verb = owner.first or owner.plural
+    has = "have" if plain_verb else "has"
+    verbs = ("use", "keep", "pick", "want") if plain_verb else ("uses", "keeps", "picks", "wants")
+    found = [f"which {noun} {owner.subject} {has}", f"what {owner.subject} {has} as {noun}"]
+    found += [f"what {owner.subject} {verb} as {noun}" for verb in verbs]
     return [*found, f"what {owner.possessive} {noun} is"]
 
 
