@@ -63,7 +63,7 @@ pd.Series(
         "bits per byte of unseen stories": evaluated["bits_per_byte"],
         "bits per byte of the source": corpus.get("source_bits_per_byte"),
         "perplexity, which depends on the vocabulary": evaluated["perplexity"],
-        "stories of its own that keep everything straight": evaluated["consistent_fraction"],
+        "stories of its own that keep everything straight": evaluated.get("consistent_fraction"),
     }
 ).to_frame("value")
 

@@ -34,7 +34,7 @@ class Core:
         try:
             from personacore.generation.compiled import CompiledGPT
         except (ImportError, RuntimeError) as error:  # numba's own, where it finds no folder to keep what it compiles
-            raise UserError(f"no step can be compiled ({error}): pip install 'personacore[fast]'") from None
+            raise UserError(f"no step can be compiled ({error}): python -m pip install '.[fast]' in a clone") from None
         core = Core(self.model, self.tokenizer, self.folder)
         core._writer = CompiledGPT(self.model, int8)
         return core

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(?<=```console\n).*?(?=```)", re.DOTALL)
 PROGRAM = f"{shlex.quote(sys.executable)} -m personacore.app.cli "
+BASELINE = "personacore profile smoke && dvc repro evaluate && git commit -qam baseline"
 Run = Callable[[str], str]  # what a command prints
 
 
@@ -58,7 +59,7 @@ def reader(home: Path) -> Run:
 
     someone = ["-c", "user.name=a reader", "-c", "user.email=reader@localhost", "-c", "commit.gpgsign=false"]
     subprocess.run(["git", "clone", "--quiet", *someone, ROOT, home / "it"], check=True)
-    run("python -m personacore.app.cli profile smoke && dvc repro evaluate && git commit -qam smoke")
+    run(BASELINE.replace("personacore ", PROGRAM))
     return run
 
 

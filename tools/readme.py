@@ -44,9 +44,9 @@ def measured(read: Read) -> Iterator[tuple[str, str]]:
     ):
         yield words, f"{gate(name)}; {recall[f'awake_{name}']['value']:.1%} before sleep"
     yield "the same, drawn at temperature 0.8 instead of greedily", gate("h2_sampled")
-    yield "the same, greedily, in the middle of a conversation about something else", gate("conversation_greedy")
+    yield "greedily again, after two turns about something else", gate("conversation_greedy")
     off, wrong = (f"{recall[name]['value']:.1%}" for name in ("adapter_off", "wrong_user"))
-    yield "the same without the memory's file, or with somebody else's", f"{off}, {wrong}"
+    yield "right answers in those frames without the memory's file; with somebody else's", f"{off}; {wrong}"
     yield "says that it does not know what it was never told", gate("abstain_known_slot")
     corrected = f"{gate('update_new', False)}; {gate('update_old_leak', False)}"
     yield "the new value after a correction; the old one", corrected

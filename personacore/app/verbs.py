@@ -153,7 +153,7 @@ def demo(arguments: argparse.Namespace) -> None:
     try:
         from personacore.app.demo.server import serve
     except ModuleNotFoundError as error:
-        raise UserError(f"the page needs {error.name}: python -m pip install 'personacore[demo]'") from None
+        raise UserError(f"the page needs {error.name}: python -m pip install '.[demo]' in a clone") from None
     serve(_load(arguments), memory_file(arguments.memory), arguments.port, arguments.json)
 
 
@@ -162,7 +162,7 @@ def serve(arguments: argparse.Namespace) -> None:
     try:
         from personacore.app.serve import run_interface
     except ModuleNotFoundError as error:
-        raise UserError(f"serving needs {error.name}: python -m pip install 'personacore[serve]'") from None
+        raise UserError(f"serving needs {error.name}: python -m pip install '.[serve]' in a clone") from None
     run_interface(_load(arguments), memory_file(arguments.memory), arguments.port, arguments.json)
 
 

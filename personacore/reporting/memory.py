@@ -174,6 +174,11 @@ EWC is written for any module and any loss. On {ewc_digits["tasks"]} permutation
 over all of them in the end is {ewc_digits["ours_accuracy"]:.1%}, that of Avalanche {ewc_digits["avalanche_version"]} {ewc_digits["avalanche_accuracy"]:.1%}, {ewc_digits["naive_accuracy"]:.1%} without protection and {ewc_digits["joint_accuracy"]:.1%} when all are
 learned at once ({len(ewc_digits["seeds"])} seeds; each method's epochs and strength were chosen on other seeds; `python -m benchmarks.ewc_digits`).
 
+A *key* is what a fact is about ("Your sister's town"), a *slot* an owner with an attribute, a *frame* the words around either in a question or a
+statement. Of slots, frames, noun phrases and values PRETRAIN is trained on, CALIBRATION is for tuning, and EVALUATION for the gates, which are the
+table of the next chapter. A *claim* asks whether something is so ("Is my town Wexmouth?"), a *pair* asks two things in one turn, a *tier* is all
+questions in frames of one kind, and a *read-out* is what a memory says when it is asked for all that it knows.
+
 **Decision: the key before the value.** Every answer begins by writing out what is asked for in one fixed way ("Your sister's town is
 ..."), whatever the question looked like. Understanding a question is then the model's, learned once, and a memory has only to tie a
 key to its value: what it is taught in one phrasing it can answer in others.
@@ -190,9 +195,6 @@ base, in conversations of PRETRAIN and in such as the gate's, of CALIBRATION (`p
 
 {looked}
 
-A *key* is what a fact is about ("Your sister's town"), a *slot* an owner with an attribute, a *frame* the words around either in a question or a
-statement. Of slots, frames, noun phrases and values PRETRAIN is trained on, CALIBRATION is for tuning, and EVALUATION for the gates.
-
 **What makes a told fact hard to find.** Conversations of one to three statements and a question, in which one part after the other is held out of
 all training (CALIBRATION; `python -m benchmarks.in_context`). The gate holds out values, frames and slots:
 
@@ -200,7 +202,7 @@ all training (CALIBRATION; `python -m benchmarks.in_context`). The gate holds ou
 
 ## Memory
 
-A memory is a table of rows, vectors as wide as the model, that are added to the residual stream after block {memory.rows.block + 1}: one row after a key
+A memory is a table of rows, vectors as wide as the model, that are added to the residual stream behind block {memory.rows.block} (counted from 0): one row after a key
 that the assistant has just written out, one after each token of the value. Rows are found by the hash of the key's tokens, as in
 Engram, and learned by gradient through the blocks above, {memory.rows.steps} steps of Adam a fact, on questions of which every second one
 stands in the middle of a conversation. More rows name a value that the person says

@@ -63,7 +63,7 @@ def _summary(metrics: Metrics) -> str:
     return f"""# PersonaCore: technical report
 
 Written by the `report` stage. Every result below is read from `metrics/`, which `dvc repro` writes from `params.yaml`; what stands beside a
-`python -m benchmarks...` command, and the speed chapter, is run by hand. Shapes and rates are those of `params.yaml`.
+`python -m benchmarks...` command, and the speed chapter, is run by hand and may be of an earlier model: `git log metrics/NAME.json` says when. Shapes and rates are those of `params.yaml`.
 
 A GPT of {evaluation["parameters"]:,} parameters, trained from nothing, predicts the stories of the validation file at
 {evaluation["bits_per_byte"]:.4f} bits per byte.{against}
@@ -276,7 +276,8 @@ def _shows(facts: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
 
 _LIMITS = """## Limits
 
-- One seed per row. Differences between neighbouring rows are not tested for significance.
+- The base, its ablations and the arm that ships were trained once each. Differences between neighbouring rows are not tested for
+  significance.
 - The built-in corpus is simpler than natural text. Its floor says how well a model has learned this grammar, not how well it would
   learn English; for that, use the `macbook` profile.
 - The consistency checker judges sentences of the model's own making by names and pronouns only, and a text at all only if the grammar
