@@ -153,5 +153,5 @@ def test_a_loaded_model_writes_by_it_as_it_does_without(monkeypatch):
 def test_without_numba_it_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "personacore.generation.compiled")
     monkeypatch.setitem(sys.modules, "numba", None)
-    with pytest.raises(UserError, match=r"personacore\[fast\]"):
+    with pytest.raises(UserError, match=r"pip install '.\[fast\]'"):
         Core(toy_model(), Tokenizer([])).compiled()

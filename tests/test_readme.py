@@ -97,7 +97,7 @@ def test_an_experiment_runs_the_stages_and_changes_the_metrics_that_are_shown(bl
     for row in shown:
         if row[1] in COMPARED:
             assert found[row] == pytest.approx(shown[row], rel=1e-3), row
-    ((back, printed),) = re.findall(r"`(git checkout [^`]*)` goes back:\s`([^`]*)`", README)
+    ((back, printed),) = re.findall(r"`(git checkout [^`]*)`\sgoes back:\s`([^`]*)`", README)
     assert any(line.startswith(printed) for line in reader(back).splitlines())
 
 
