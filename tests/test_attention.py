@@ -23,6 +23,7 @@ ASKED = Turn("Where does my sister live?", "Your sister's town is Dacostead.", "
 UNKNOWN = Turn("Where does my aunt live?", "Your aunt's town is unknown to me.", "unknown")
 CORRECTED = Turn("No, she lives in Iston.", "Your sister's town is Iston.", "correct")
 CLAIMED = Turn("Does my sister live in Iston?", "Your sister's town is Dacostead, so no.", "verify")
+FORGOTTEN = Turn("Forget where my sister lives.", "Your sister's town is forgotten.", "forget")
 NAMED = Turn("What is 11?", "That is your age.", "reverse")
 BLOCK = 160
 PARAMS = dataclasses.replace(
@@ -69,6 +70,18 @@ def test_what_is_unknown_is_found_nowhere():
     place, source = found[-1]
     assert source == 0
     assert trained_tokenizer().decode(inputs[: place + 1]).endswith("Your aunt's town is")  # and nothing behind "unknown"
+
+
+def test_what_was_forgotten_is_unknown_because_it_was_forgotten_unless_it_is_told_again():
+    unknown = dataclasses.replace(ASKED, assistant="Your sister's town is unknown to me.")
+    inputs, found = pairs(*TOLD, ASKED, FORGOTTEN, unknown)
+    place, source = found[-1]
+    assert trained_tokenizer().decode(inputs[: place + 1]).endswith("Where does my sister live?Your sister's town is")
+    assert trained_tokenizer().decode(inputs[: source]).endswith("Forget where my sister lives.Your sister's town is")
+    inputs, found = pairs(*TOLD, FORGOTTEN, TOLD[0], ASKED)
+    assert inputs[found[-1][1]] == inputs[found[-1][0] + 1] and "".join(
+        trained_tokenizer().decode([inputs[source]]) for _, source in found[-2 * len(trained_tokenizer().encode(" Dacostead.")) :]
+    ) == " Dacostead. Dacostead."
 
 
 @pytest.mark.parametrize("turns", [

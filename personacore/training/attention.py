@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from personacore.corpus.dialogue.language import NAMING, UNKNOWN
+from personacore.corpus.dialogue.language import FORGOTTEN, NAMING, UNKNOWN
 from personacore.model.targets import IGNORED
 from personacore.tokenizer.bpe import Tokenizer
 
@@ -62,10 +62,11 @@ class ShownAttention:
         """Places behind "... is" in what the assistant says, each with the place of the token to say, or 0 if there is none.
 
         That place is behind the same beginning of a sentence, if it went on so the last time; or else where the person has just
-        said what the sentence has said of its end, the last time. Once a value is said to be unknown, nothing is to be found.
-        Only targets that count are taken.
+        said what the sentence has said of its end, the last time; or else where it was said to be forgotten, since that is why
+        it is unknown. Once a value is said to be unknown, nothing is to be found. Only targets that count are taken.
         """
         ended: dict[bytes, int] = {}  # where a sentence had been said so far
+        forgotten: set[bytes] = set()  # beginnings of sentences that ended so the last time
         said, speaks, asked, words = b"", False, 0, inputs[:0]
         value: list[int] = []
         for place, (token, target) in enumerate(zip(inputs, targets, strict=True)):
@@ -78,11 +79,16 @@ class ShownAttention:
             telling = _about_to_tell(said)
             said = said + piece if said else piece.lstrip()
             if said.endswith(b"."):
+                begun = said.partition(b" is ")[0] + b" is"
+                (forgotten.add if said == begun + _FORGOTTEN else forgotten.discard)(begun)
                 said = b""
             if speaks and target != IGNORED and _about_to_tell(said):
                 value = [*value, token] if telling else []
                 before = ended.get(said, -1) + 1
-                yield place, before if inputs[before] == target else _end_of([*value, target], words, asked)
+                if inputs[before] == target:
+                    yield place, before
+                else:
+                    yield place, _end_of([*value, target], words, asked) or (before if said in forgotten else 0)
             ended[said] = place
 
 
@@ -98,7 +104,7 @@ def _end_of(run: Sequence[int], words: Sequence[int], start: int) -> int:
     return 0
 
 
-_NAMING, _UNKNOWN = NAMING.encode(), f" is {UNKNOWN.split()[0]}".encode()
+_NAMING, _UNKNOWN, _FORGOTTEN = NAMING.encode(), f" is {UNKNOWN.split()[0]}".encode(), f" {FORGOTTEN}.".encode()
 
 
 def _about_to_tell(said: bytes) -> bool:

@@ -20,10 +20,12 @@ FREE_NOUN = 0.15  # share of facts about something that is no attribute, such as
 FREE_CLAUSE = 0.4  # share of such that PRETRAIN asks for by a clause, so that "what ..." is not taken for a value
 ANY_VALUE = 0.25  # share of PRETRAIN values that are of no type, so that copying does not depend on what is copied
 OTHER_TELLER = 0.1  # share of owners that belong to somebody else
+NAME_BESIDE_NAME = 0.3  # share of what has the noun of a named owner's thing and is another named owner's, not the person's
 RETOLD = 0.08  # share of told topics that were told before, with another value: the last one counts, also without "Actually"
 LIKE_VALUE = 0.3  # share of values that begin with the same digit or letter as one told before: only the rest tells them apart
 LIKE_TRIES = 20
 LIKE_BEFORE = 0.5  # share of told topics that share owner or noun with one before: only both together tell such apart
+AGAIN = 0.3  # share of questions for the unknown that ask for what was forgotten, or was unknown before, where something was
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Draw:
     frames: language.Frames | None = None
     random_frame: float = RANDOM_FRAME
     own_question: float = OWN_QUESTION
+    other_tellers: float = OTHER_TELLER
+    name_beside_name: float = NAME_BESIDE_NAME
     compound: float = 0.0  # share of values, but for numbers, that are two words, of stories or of lists
 
     def __post_init__(self) -> None:
@@ -59,7 +63,7 @@ class Draw:
         """Something to tell or ask, of a relation and a teller where they are given."""
         rng = self.rng
         if teller is None:
-            teller = self.other_teller() if rng.random() < OTHER_TELLER else ""
+            teller = self.other_teller() if rng.random() < self.other_tellers else ""
         if rng.random() < FREE_NOUN:
             noun = " ".join(rng.sample(self.words, rng.choice((1, 2, 2))))
             kind = rng.choice(self.values.kinds)
@@ -193,7 +197,7 @@ class Conversation:
         """Turns of about `length` characters altogether."""
         moves: list[tuple[float, Callable[[], None]]] = [
             (2.5, self.tell), (7.0, self.ask), (2.5, self.ask_unknown), (1.0, self.verify), (1.2, self.reverse),
-            (1.0, self.combine), (0.7, self.correct), (0.4, self.forget), (0.6, self.small_talk), (1.0, self.repeat),
+            (1.0, self.combine), (0.7, self.correct), (0.6, self.forget), (0.6, self.small_talk), (1.0, self.repeat),
             (0.4, self.recount),
         ]  # fmt: skip
         weights, kinds = zip(*moves, strict=True)
@@ -262,7 +266,7 @@ class Conversation:
             case 0:  # the same owner, another noun
                 return draw.topic(near.owner.relation, near.owner.teller)
             case 1:  # the same noun, another teller
-                teller = "" if near.owner.teller and rng.random() < 0.7 else draw.other_teller()
+                teller = "" if near.owner.teller and rng.random() >= draw.name_beside_name else draw.other_teller()
                 return Topic(owner_of(teller, near.owner.relation), near.noun, near.value)
             case _:  # the same noun, another relation of the same kind
                 pool = [pair[0] for pair in language.slots()[draw.splits.slots] if pair[1] == near.noun]
@@ -277,7 +281,10 @@ class Conversation:
 
     def ask_unknown(self) -> None:
         """Something that was not told, often close to what was."""
-        topic = self.like([*(topic for topic, _ in self.known.values()), *self.asked], 0.6)
+        if self.asked and self.rng.random() < AGAIN:
+            topic = self.rng.choice(self.asked)
+        else:
+            topic = self.like([*(topic for topic, _ in self.known.values()), *self.asked], 0.6)
         value = self.value_of(topic)
         if value is None:
             self.asked.append(topic)

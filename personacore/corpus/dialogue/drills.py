@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from personacore.corpus.dialogue.conversation import Conversation, Draw, Topic
+from personacore.corpus.dialogue.conversation import AGAIN, Conversation, Draw, Topic
 from personacore.corpus.dialogue.language import say_fact, say_facts
 from personacore.corpus.dialogue.splits import Splits
 from personacore.corpus.dialogue.turns import Turn
@@ -22,6 +22,7 @@ ASKED = 16  # answers; a row of tokens takes as many as fit
 KNOWN = 0.5  # share of them that are about what was told for certain, though it may have been forgotten by then
 OTHERWISE = 0.25  # share of those that do not ask for its value: what a value is, whether it is so, two things, to forget it
 ALIKE_TOLD, ALIKE_ASKED = 0.85, 0.9  # share that has the owner or the noun of one before, among facts and among what is asked
+OTHER_TELLERS, NAME_BESIDE_NAME = 0.2, 0.6  # two made-up names are what is told apart last, so that names stand beside names
 COMPOUND = 0.4  # share of values, but for numbers, that are two words, of stories or of lists: each word is to be copied
 
 
@@ -49,7 +50,10 @@ def draw_drill(seed: str, splits: Splits, values: Values) -> Drill:
     Of eight, two have their facts told in the assistant's words, by either of the two, and asked for by their keys; two told
     as in a conversation, and asked for by their keys; three the same, by questions; and one has none told.
     """
-    draw = Draw(random.Random(seed), splits, values, compound=COMPOUND)
+    draw = Draw(
+        random.Random(seed), splits, values,
+        other_tellers=OTHER_TELLERS, name_beside_name=NAME_BESIDE_NAME, compound=COMPOUND,
+    )  # fmt: skip
     rng, talk = draw.rng, Conversation(draw)
     style = rng.randrange(8)
     if style < 2:
@@ -68,7 +72,8 @@ def draw_drill(seed: str, splits: Splits, values: Values) -> Drill:
         if style >= 4 and known and talk.known and rng.random() < OTHERWISE:
             asked.append(_otherwise(talk))
         else:
-            topic = next(each) if known else talk.like(told, ALIKE_ASKED)
+            forgotten = talk.asked and rng.random() < AGAIN
+            topic = rng.choice(talk.asked) if forgotten else next(each) if known else talk.like(told, ALIKE_ASKED)
             asked.append(Asked(draw.question(topic), f"{topic.key} is", say_fact(topic.key, talk.value_of(topic))))
     match style:
         case 0:
@@ -90,6 +95,6 @@ def _otherwise(talk: Conversation) -> Asked:
     """A question what a value is, whether something has it, or for two things at once, or an order to forget something."""
     before = len(talk.turns)
     while len(talk.turns) == before:  # two things of one value cannot be told apart, so that nothing is asked
-        talk.rng.choice((*[talk.reverse, talk.combine, talk.verify] * 2, talk.forget))()
+        talk.rng.choice((talk.reverse, talk.combine, talk.verify, talk.forget))()
     turn = talk.turns[-1]
     return Asked(turn.user, "", turn.assistant)

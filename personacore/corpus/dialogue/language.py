@@ -256,9 +256,14 @@ def free_clauses(noun: str, owner: Owner) -> list[str]:
     """
     plain_verb = owner.first or owner.plural
     has = "have" if plain_verb else "has"
-    verbs = ("use", "keep", "pick", "want") if plain_verb else ("uses", "keeps", "picks", "wants")
+
+    def does(*verbs: str) -> list[str]:
+        return [verb if plain_verb else f"{verb}s" for verb in verbs]
+
     found = [f"which {noun} {owner.subject} {has}", f"what {owner.subject} {has} as {noun}"]
-    found += [f"what {owner.subject} {verb} as {noun}" for verb in verbs]
+    found += [f"what {owner.subject} {verb} as {noun}" for verb in does("use", "keep", "pick", "want")]
+    # With verbs that attributes have, so that it is the noun that says what is asked for.
+    found += [f"the {noun} {owner.subject} {verb}" for verb in does("play", "speak", "wear", "like", "take")]
     return [*found, f"what {owner.possessive} {noun} is"]
 
 
