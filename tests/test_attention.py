@@ -72,16 +72,15 @@ def test_what_is_unknown_is_found_nowhere():
     assert trained_tokenizer().decode(inputs[: place + 1]).endswith("Your aunt's town is")  # and nothing behind "unknown"
 
 
-def test_what_was_forgotten_is_unknown_because_it_was_forgotten_unless_it_is_told_again():
-    unknown = dataclasses.replace(ASKED, assistant="Your sister's town is unknown to me.")
-    inputs, found = pairs(*TOLD, ASKED, FORGOTTEN, unknown)
-    place, source = found[-1]
-    assert trained_tokenizer().decode(inputs[: place + 1]).endswith("Where does my sister live?Your sister's town is")
-    assert trained_tokenizer().decode(inputs[: source]).endswith("Forget where my sister lives.Your sister's town is")
-    inputs, found = pairs(*TOLD, FORGOTTEN, TOLD[0], ASKED)
-    assert inputs[found[-1][1]] == inputs[found[-1][0] + 1] and "".join(
-        trained_tokenizer().decode([inputs[source]]) for _, source in found[-2 * len(trained_tokenizer().encode(" Dacostead.")) :]
-    ) == " Dacostead. Dacostead."
+def test_what_was_forgotten_is_unknown_because_it_was_forgotten():
+    inputs, found = pairs(*TOLD, ASKED, FORGOTTEN, dataclasses.replace(ASKED, assistant="Your sister's town is unknown to me."))
+    assert trained_tokenizer().decode(inputs[found[-1][1] :]).startswith(" forgotten.<|end|><|user|>Where does my sister live?")
+
+
+def test_what_was_forgotten_and_is_told_again_is_found_in_what_the_person_says():
+    inputs, found = pairs(*TOLD, FORGOTTEN, TOLD[0])
+    first = found[-len(trained_tokenizer().encode(" Dacostead."))][1]
+    assert trained_tokenizer().decode(inputs[:first]).endswith("town is forgotten.<|end|><|user|>My sister lives in")
 
 
 @pytest.mark.parametrize("turns", [
@@ -157,7 +156,7 @@ def test_a_head_that_is_shown_learns_to_look_there():
 
 def test_a_run_that_shows_learns_to_look_in_whatever_parts_its_batch_is_computed():
     tokenizer = trained_tokenizer()
-    held = row(*TOLD, ASKED, UNKNOWN)
+    learned = row(*TALKS[0])
 
     def after(lesson: ShownAttention | None, rows_at_once: int) -> tuple[float, GPT]:
         model = toy()
@@ -165,7 +164,7 @@ def test_a_run_that_shows_learns_to_look_in_whatever_parts_its_batch_is_computed
         batches = ConversationRows(TALKS, tokenizer, BLOCK, params.batch_size, seed=1)
         place = {"device": torch.device("cpu"), "precision": "fp32"}
         train(model, params, batches, lambda current: conversation_loss(current, tokenizer, TALKS[:2]), shown=lesson, **place)
-        return shown().loss(*held, looked_at(model.eval(), held[0])).item(), model
+        return shown().loss(*learned, looked_at(model.eval(), learned[0])).item(), model
 
     (alone, _), (whole, one), (parts, other) = after(None, 4), after(shown(2.0), 4), after(shown(2.0), 1)
     assert whole < 0.9 * alone
