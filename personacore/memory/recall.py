@@ -42,6 +42,11 @@ class Outcomes:
         """Note one answer."""
         self.hits.setdefault(gate, {}).setdefault(fact, []).append(hit)
 
+    def heard(self, tier: str, asked: str, right: str, said: str, person: str | None = None) -> None:
+        """Keep what was asked and said, in the transcript."""
+        who = {} if person is None else {"person": person}
+        self.transcript.append(who | {"tier": tier, "asked": asked, "right": right, "said": said})
+
     def extend(self, other: "Outcomes") -> None:
         """Note what somebody else has noted, behind what is noted already."""
         for gate, facts in other.hits.items():
@@ -151,7 +156,7 @@ def ask_taught(asker: Asker, outcomes: Outcomes, case: Case, count: int, draws: 
     unnamed = case.questions.reversed_untold()
     for (question, right), (said, *_) in zip(unnamed, asker.ask(unnamed, case.memory), strict=True):
         outcomes.add("abstain_reversed", f"{case.name} {question}", said == right)
-        outcomes.transcript.append({"person": case.name, "tier": "reversed", "asked": question, "right": right, "said": said})
+        outcomes.heard("reversed", question, right, said, case.name)
     _ask_untold(asker, outcomes, case, "")
     _ask_in_conversation(asker, outcomes, case, count)
 
@@ -171,8 +176,7 @@ def _ask_untold(asker: Asker, outcomes: Outcomes, case: Case, when: str) -> None
         for (question, right), (said, *_) in zip(lessons, asker.ask(lessons, case.memory), strict=True):
             outcomes.add(f"{when}abstain_{kind}", f"{case.name} {right}", abstains(said))
             outcomes.add(f"{when}intrusion", f"{case.name} {right}", any(holds(said, str(fact.value)) for fact in case.facts))
-            tier = f"{when}{kind}"
-            outcomes.transcript.append({"person": case.name, "tier": tier, "asked": question, "right": right, "said": said})
+            outcomes.heard(f"{when}{kind}", question, right, said, case.name)
 
 
 def _ask_tier(
@@ -188,7 +192,7 @@ def _ask_tier(
         fact = right.removesuffix(", so yes.").removesuffix(", so no.").removesuffix(".")
         outcomes.add(f"{tier}_greedy", f"{case.name} {fact}", said == right)
         asked = " / ".join([*(turn.user for turn in context[number]), question] if context else [question])
-        outcomes.transcript.append({"person": case.name, "tier": tier, "asked": asked, "right": right, "said": said})
+        outcomes.heard(tier, asked, right, said, case.name)
     return answered
 
 
@@ -238,8 +242,8 @@ def ask_changed(
         lessons = case.questions.about(old, FOLLOW_UPS)
         greedy = asker.ask(lessons, case.memory)
         drawn = asker.ask(lessons, case.memory, sampling=DRAWN, draws=draws, seed=seed)
-        for (said, *_), many in zip(greedy, drawn, strict=True):
-            outcomes.transcript.append({"person": case.name, "tier": change, "right": new.sentence, "said": said})
+        for (question, _), (said, *_), many in zip(lessons, greedy, drawn, strict=True):
+            outcomes.heard(change, question, new.sentence, said, case.name)
             fact, leaks = f"{case.name} {old.key}", [holds(answer, str(old.value)) for answer in (said, *many)]
             if change == "update":
                 outcomes.add("update_new", fact, said == new.sentence)
@@ -264,9 +268,8 @@ def read_statements(outcomes: Outcomes, read: Callable[[str], Sequence[Fact]]) -
     for statement, right in statements().items():
         found = {fact.key: fact.value for fact in read(statement)}
         outcomes.add("statements_read", statement, found == right)
-        said = " ".join(Fact(key, value).sentence for key, value in found.items())
-        wanted = " ".join(Fact(key, value).sentence for key, value in right.items())
-        outcomes.transcript.append({"tier": "statements", "asked": statement, "right": wanted, "said": said})
+        wanted, said = (" ".join(Fact(*pair).sentence for pair in facts.items()) for facts in (right, found))
+        outcomes.heard("statements", statement, wanted, said)
 
 
 def ask_in_context(asker: Asker, outcomes: Outcomes, conversations: Sequence[Sequence[Turn]]) -> None:
@@ -277,8 +280,7 @@ def ask_in_context(asker: Asker, outcomes: Outcomes, conversations: Sequence[Seq
         gate = "in_context_recall" if turns[-1].kind == "ask" else "in_context_abstention"
         hit = answer == turns[-1].assistant if turns[-1].kind == "ask" else abstains(answer)
         outcomes.add(gate, str(number), hit)
-        asked = " / ".join(turn.user for turn in turns)
-        outcomes.transcript.append({"tier": gate, "asked": asked, "right": turns[-1].assistant, "said": answer})
+        outcomes.heard(gate, " / ".join(turn.user for turn in turns), turns[-1].assistant, answer)
 
 
 def drift(
