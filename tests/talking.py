@@ -1,5 +1,6 @@
 """A tiny exported model that can be talked with, taught and served, for tests of what people touch."""
 
+import dataclasses
 import socket
 import threading
 import time
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 ROWS = RowsParams(block=0, questions=8, claims=0, pairs=0, reversed=0, steps=60, lr=0.5)
+GENTLE = 1e-4  # a rate at which sleep does a model of so few sentences no harm, so that it is kept
 KEY = "Your town"
 WHERE, UNKNOWN = plain_question(KEY), Fact(KEY, None).sentence
 TOWNS = ("Wexmouth", "Brindlemoor")
@@ -37,6 +39,7 @@ def talking_core(folder: Path) -> Core:
     texts = [text for lesson in SAYS.values() for text in lesson] + [WHERE, UNKNOWN]
     tokenizer = Tokenizer(train_merges(count_words(texts), 290))
     model = answering_model(tokenizer, [Fact(KEY, None)], lessons=list(SAYS.values()))
+    teaching = toy_teaching(tokenizer, ROWS)
     save_tokenizer(tokenizer, folder / "tokenizer.json", {})
     export_slim(
         folder / "chat",
@@ -45,7 +48,7 @@ def talking_core(folder: Path) -> Core:
         folder / "tokenizer.json",
         "float32",
         {},
-        toy_teaching(tokenizer, ROWS),
+        dataclasses.replace(teaching, sleep=dataclasses.replace(teaching.sleep, lr=GENTLE)),
     )
     return personacore.load(folder / "chat")
 
