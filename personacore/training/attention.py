@@ -1,9 +1,9 @@
 """Attention that is shown where to look: at the words that the assistant is about to say, where they were said before.
 
 What a fact is, is said in one way only, "Your sister's town is Dacostead.", so that the beginning of a sentence says which
-earlier sentence holds its end; where there is none, the person has just said the value, or nobody has. Left alone, a small
-model finds this out late and never exactly; as a target for a head it is learned soon (supervised attention: Liu et al., 2016,
-arXiv 1609.04186; Mi et al., 2016, arXiv 1608.00112).
+earlier sentence holds its end; where there is none, the person has just said the value, or it was forgotten, or nobody has said
+it. Left alone, a small model finds this out late and never exactly; as a target for a head it is learned soon (supervised
+attention: Liu et al., 2016, arXiv 1609.04186; Mi et al., 2016, arXiv 1608.00112).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,7 +80,9 @@ class ShownAttention:
             said = said + piece if said else piece.lstrip()
             if said.endswith(b"."):
                 begun = said.partition(b" is ")[0] + b" is"
-                (forgotten.add if said == begun + _FORGOTTEN else forgotten.discard)(begun)
+                forgotten.discard(begun)
+                if said == begun + _FORGOTTEN:
+                    forgotten.add(begun)
                 said = b""
             if speaks and target != IGNORED and _about_to_tell(said):
                 value = [*value, token] if telling else []
