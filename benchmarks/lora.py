@@ -1,6 +1,6 @@
 """What a low-rank adapter that holds the values itself may be taught by, on CALIBRATION people.
 
-python -m benchmarks.lora    (about a quarter of an hour on two cores, after `dvc repro export`)
+python -m benchmarks.lora    (ten minutes on two cores, after `dvc repro export`)
 
 - answers: the cross-entropy of each answer behind its question, which stands at position 0. Ours.
 - distilled: the KL divergence from the answers that the same model gives with the facts in its context.
@@ -9,6 +9,7 @@ python -m benchmarks.lora    (about a quarter of an hour on two cores, after `dv
 Lessons, KL on ordinary conversations and steps are those of sleep in each. Writes metrics/lora.json: the mean over seeds.
 """
 
+import copy
 import random
 import statistics
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from personacore.export.teaching import load_teaching
 from personacore.files import write_json
 from personacore.generation.prompts import encode_answer, encode_prompt, encode_row
 from personacore.layout import CALIBRATION, CHAT_EXPORT
+from personacore.memory.cohort import Room, each_in
 from personacore.memory.comparison import measure
 from personacore.memory.facts import Fact, Lesson
 from personacore.memory.people import draw_people
@@ -97,23 +99,31 @@ def _length(tokenizer: Tokenizer, turns: Sequence[Turn]) -> int:
 WAYS: dict[str, Callable[..., Objective] | None] = {"answers": None, "distilled": distilled, "packed": packed}
 
 
+def learn(
+    people: Sequence[Sequence[Fact]], talks: Sequence[Sequence[Turn]], room: Room, way: tuple[str, int]
+) -> dict[str, float]:
+    """What people's adapters answer that were taught in a way, named with its seed."""
+    (name, seed), teacher = way, copy.deepcopy(room.model)
+    memories = []
+    for facts in people:
+        make = WAYS[name]
+        objective = make(room.model, room.tokenizer, facts, seed, teacher) if make else None
+        lora, _ = teach_people(
+            room.model, room.tokenizer, [facts], room.teaching.generic, room.teaching.sleep, seed, objective=objective
+        )
+        memories.append(lora.person(0).requires_grad_(False))
+    return measure(room.model, room.tokenizer, people, memories, talks)
+
+
 def main() -> None:
     """Teach the same people in each way, print a line each, and keep the table."""
     model, tokenizer = load_slim(CHAT_EXPORT)
-    teacher, _ = load_slim(CHAT_EXPORT)
-    teaching, _ = load_teaching(CHAT_EXPORT)
+    room = Room(model, tokenizer, *load_teaching(CHAT_EXPORT))
     people = draw_people(PEOPLE, FACTS, "calibration", "lora", Values())
     talks, table = read_conversations(CALIBRATION)[:TALKS], {}
-    teach = partial(teach_people, model, tokenizer, generic=teaching.generic, params=teaching.sleep)
-    for name, way in WAYS.items():
-        runs = []
-        for seed in range(SEEDS):
-            memories = []
-            for facts in people:
-                objective = way(model, tokenizer, facts, seed, teacher) if way else None
-                lora, _ = teach(people=[facts], seed=seed, objective=objective)
-                memories.append(lora.person(0).requires_grad_(False))
-            runs.append(measure(model, tokenizer, people, memories, talks))
+    learned = each_in(room, partial(learn, people, talks), [(name, seed) for name in WAYS for seed in range(SEEDS)])
+    for name in WAYS:
+        runs = [next(learned) for _ in range(SEEDS)]
         table[name] = {gate: round(statistics.mean(run[gate] for run in runs), 4) for gate in runs[0]}
         print(f"{name:10}", *(f"{gate} {table[name][gate]:.3f}" for gate in SHOWN), sep="  ", flush=True)
     write_json("metrics/lora.json", {"people": PEOPLE, "facts": FACTS, "seeds": SEEDS, "ways": table})

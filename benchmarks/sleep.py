@@ -1,27 +1,34 @@
 """What each part of sleep is worth: one param changed at a time, on CALIBRATION people.
 
-python -m benchmarks.sleep [NAME ...]    (about a minute a variant and seed on two cores, after `dvc repro export`)
+python -m benchmarks.sleep [NAME ...]    (half an hour on two cores, after `dvc repro export`)
 
-Everybody's facts are given rather than listed, and every adapter is kept, so that variants differ in one thing alone.
-Writes metrics/sleep.json, unless variants are named: the mean over seeds of each gate, and the seconds it took for a fact.
+Everybody's facts are given rather than listed, and every adapter is kept, so that variants differ in one thing alone. As many
+run at once as there are cores. Writes metrics/sleep.json, unless variants are named: the mean over seeds of each gate, and the
+seconds it took for a fact.
 """
 
 import dataclasses
 import statistics
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 
 from personacore.corpus.dialogue.files import read_conversations
+from personacore.corpus.dialogue.turns import Turn
 from personacore.corpus.dialogue.values import Values
 from personacore.export.slim import load_slim
 from personacore.export.teaching import load_teaching
 from personacore.files import write_json
 from personacore.layout import CALIBRATION, CHAT_EXPORT
+from personacore.memory.cohort import Room, each_in
 from personacore.memory.comparison import measure
+from personacore.memory.facts import Fact
 from personacore.memory.people import draw_people
 from personacore.memory.teach import teach_people
 from personacore.memory.write import new_rows, write_facts
 from personacore.model.consolidated import Consolidated
+from personacore.model.rows import MemoryRows
 
 PEOPLE, FACTS, SEEDS, TALKS = 2, 10, 3, 100
 SHOWN = ("taught_greedy", "h1_greedy", "h2_greedy", "h2_sampled", "abstain_known_slot", "dialogue_drift", "seconds_per_fact")
@@ -35,29 +42,41 @@ VARIANTS: dict[str, dict[str, object]] = {
     "no negatives": {"negatives": 0},
     "unmatched negatives": {"near_misses": 0.0},
     **{f"{count} frames beside random words": {"frames": count} for count in (1, 16, 64)},
-    **{f"{steps} steps at most": {"max_steps": steps} for steps in (30, 75)},
 }
+
+
+def sleep(
+    people: Sequence[Sequence[Fact]],
+    rows: Sequence[MemoryRows],
+    talks: Sequence[Sequence[Turn]],
+    room: Room,
+    variant: tuple[str, int],
+) -> dict[str, float]:
+    """What people's memories answer after they slept in a variant, named with its seed."""
+    name, seed = variant
+    params = dataclasses.replace(room.teaching.sleep, **VARIANTS[name])
+    began = time.monotonic()
+    lora, _ = teach_people(room.model, room.tokenizer, people, room.teaching.generic, params, seed, values=False)
+    seconds = (time.monotonic() - began) / (PEOPLE * FACTS)
+    memories = [Consolidated(each, lora.person(place).requires_grad_(False)) for place, each in enumerate(rows)]
+    return measure(room.model, room.tokenizer, people, memories, talks) | {"seconds_per_fact": seconds}
 
 
 def main() -> None:
     """Let the same rows sleep in each way, print a line each, and keep the table."""
     names = sys.argv[1:] or list(VARIANTS)
     model, tokenizer = load_slim(CHAT_EXPORT)
-    teaching, _ = load_teaching(CHAT_EXPORT)
+    teaching, identity = load_teaching(CHAT_EXPORT)
+    room = Room(model, tokenizer, teaching, identity)
     people = draw_people(PEOPLE, FACTS, "calibration", "sleep", Values())
     talks, table = read_conversations(CALIBRATION)[:TALKS], {}
     new = new_rows(model, tokenizer, teaching.rows)
     rows = [write_facts(model, tokenizer, new, facts, teaching.rows, "sleep").requires_grad_(False) for facts in people]
     table["rows alone"] = measure(model, tokenizer, people, rows, talks)
     print(f"{'rows alone':20}", *_shown(table["rows alone"]), sep="  ", flush=True)
+    slept = each_in(room, partial(sleep, people, rows, talks), [(name, seed) for name in names for seed in range(SEEDS)])
     for name in names:
-        runs, params = [], dataclasses.replace(teaching.sleep, **VARIANTS[name])
-        for seed in range(SEEDS):
-            began = time.monotonic()
-            lora, _ = teach_people(model, tokenizer, people, teaching.generic, params, seed, values=False)
-            seconds = (time.monotonic() - began) / (PEOPLE * FACTS)
-            memories = [Consolidated(each, lora.person(place).requires_grad_(False)) for place, each in enumerate(rows)]
-            runs.append(measure(model, tokenizer, people, memories, talks) | {"seconds_per_fact": seconds})
+        runs = [next(slept) for _ in range(SEEDS)]
         table[name] = {gate: round(statistics.mean(run[gate] for run in runs), 4) for gate in runs[0]}
         print(f"{name:20}", *_shown(table[name]), sep="  ", flush=True)
     if not sys.argv[1:]:
