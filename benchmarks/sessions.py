@@ -1,4 +1,4 @@
-"""One fact a session: rows, which is ours, beside five ways to do it with a low-rank adapter, on CALIBRATION facts.
+"""One fact a session: rows, which is ours, beside ways to do it with a low-rank adapter, on CALIBRATION facts.
 
 python -m benchmarks.sessions    (about a quarter of an hour on two cores, after `dvc repro export`)
 
@@ -6,39 +6,48 @@ python -m benchmarks.sessions    (about a quarter of an hour on two cores, after
 - read_out: what the adapter says with confidence is read out and taught again with the new fact.
 - unfiltered: the same without the confidence, so that whatever it says is taught again.
 - sequential: the adapter goes on with the new fact alone.
+- ewc: the same, held by elastic weight consolidation to what the questions of each session before needed (the Fisher is kept
+  beside the adapter), without near misses, which may be facts of before; of some strengths the one of most right answers.
+- distilled: the adapter goes on with the new fact, and on whatever else is asked is held to what it said before.
 - sum: every fact has an adapter of its own; they are added up.
 - joint: all facts at once, in one session, which none of the others can know; what there is to reach.
 """
 
+import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from personacore.corpus.dialogue import language
-from personacore.corpus.dialogue.files import read_conversations
 from personacore.corpus.dialogue.values import Values
 from personacore.export.slim import load_slim
+from personacore.export.teaching import load_teaching
 from personacore.files import write_json
 from personacore.generation.answers import answers
 from personacore.generation.prompts import encode_prompt
 from personacore.generation.sampling import Sampling
-from personacore.layout import CHAT_EXPORT, PRETRAIN
-from personacore.memory.facts import Fact, plain_question, read_facts
-from personacore.memory.generic import generic_rows
+from personacore.layout import CHAT_EXPORT
+from personacore.memory.cohort import Room, each_in
+from personacore.memory.ewc import diagonal_fisher
+from personacore.memory.facts import Fact, Lesson, plain_question, read_facts
+from personacore.memory.lessons import Lessons
 from personacore.memory.people import Questions, draw_sessions
 from personacore.memory.probe import BATCH_ROWS, Asked, grammar_keys
 from personacore.memory.recall import Asker, abstains
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
-from personacore.memory.teach import teach_people
+from personacore.memory.teach import Objective, teach_people
 from personacore.memory.write import new_rows, write_facts
 from personacore.model.adapter import Adapter
 from personacore.model.gpt import GPT
 from personacore.model.lora import LoRA
-from personacore.params import MemoryParams, SleepParams, load_params
+from personacore.model.targets import IGNORED
+from personacore.params import SleepParams
 from personacore.tokenizer.bpe import Tokenizer
 
 METRICS = Path("metrics/session_ways.json")
@@ -46,6 +55,17 @@ SESSIONS, QUESTIONS, UNTOLD = 10, 4, 40
 STEPS = 70  # of a later session at most: it goes on from an adapter that knows the rest
 DRAWS = 8  # open questions a fact, when an adapter is read out
 CONFIDENCE = 0.5  # probability of an answer below which it is no knowledge
+STRENGTHS, EXAMPLES = (1e3, 1e4, 1e5), 32  # of EWC; questions of each Fisher
+WAYS = (
+    "rows",
+    "joint",
+    "read_out",
+    "unfiltered",
+    "sequential",
+    *(f"ewc {strength:g}" for strength in STRENGTHS),
+    "distilled",
+    "sum",
+)
 
 
 @dataclass(frozen=True)
@@ -112,58 +132,127 @@ def reading_out(
     return lora
 
 
-def in_turn(
-    model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic: Tensor, params: SleepParams, on: bool
-) -> Iterator[LoRA]:
-    """The adapter of each fact, which goes `on` from the one before or begins anew."""
+Keeping = Callable[[LoRA, Fact], Objective]
+
+
+def in_turn(room: Room, facts: Sequence[Fact], params: SleepParams, on: bool, keeping: Keeping | None = None) -> Iterator[LoRA]:
+    """The adapter of each fact, which goes `on` from the one before or begins anew.
+
+    `keeping` gives what a later session is to learn, from the adapter that it goes on from, which it may change, and its fact.
+    """
     lora: LoRA | None = None
     for number, fact in enumerate(facts):
         start = LoRA.stack([lora]) if on and lora is not None else None
         budget = params if start is None else dataclasses.replace(params, max_steps=min(STEPS, params.max_steps))
-        lora = teach_people(model, tokenizer, [[fact]], generic, budget, number, start)[0].person(0)
+        objective = keeping(start, fact) if keeping and start is not None else None
+        lora = teach_people(
+            room.model, room.tokenizer, [[fact]], room.teaching.generic, budget, number, start, objective=objective
+        )[0].person(0)
         yield lora
 
 
-def written(
-    way: str, model: GPT, tokenizer: Tokenizer, facts: Sequence[Fact], generic: Tensor, memory: MemoryParams
-) -> Adapter:
+def cost_of(model: GPT, tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> Tensor:
+    """The negative log probability (N,) of the answers."""
+    return -answer_log_probabilities(model, *pad_lessons(tokenizer, lessons))
+
+
+def with_ewc(room: Room, facts: Sequence[Fact], params: SleepParams, strength: float) -> LoRA:
+    """The adapter that learned fact after fact, held to the one before by the sum of every session's Fisher."""
+    needed: dict[str, Tensor] = {}
+    model, tokenizer = room.model, room.tokenizer
+
+    def held(start: LoRA, fact: Fact) -> Objective:
+        pairs = start.pairs()
+        anchor = {name: (pair.a[0].detach().clone(), pair.b[0].detach().clone()) for name, pair in pairs.items()}
+
+        def loss(lessons: Sequence[Lesson]) -> Tensor:
+            penalty = sum(
+                (needed[f"{name}.{factor}"] * (getattr(pair, factor)[0] - was[0]).square()).sum()
+                for name, pair in pairs.items()
+                for factor, was in zip("ab", anchor[name], strict=True)
+            )
+            return cost_of(model, tokenizer, lessons).sum() + len(lessons) * strength / 2 * penalty
+
+        return loss
+
+    for number, (fact, lora) in enumerate(zip(facts, in_turn(room, facts, params, on=True, keeping=held), strict=True)):
+        questions = Lessons([fact], f"{number}/fisher", Values()).positives(EXAMPLES)
+        with lora.attached(model):
+            fisher = diagonal_fisher(lora, lambda _, lesson: cost_of(model, tokenizer, [lesson]).sum(), questions)
+        for name, entries in fisher.items():
+            needed[name] = needed.get(name, 0.0) + entries
+    return lora
+
+
+def distilling(room: Room, start: LoRA, fact: Fact) -> Objective:
+    """Learn the answers that are about a fact, and of all others what the adapter to go on from would have said."""
+    before, old = copy.deepcopy(room.model), LoRA.stack([start.person(0)]).requires_grad_(False)
+    old.attach(before)
+    about = (fact.sentence, language.say_name(fact.key))
+
+    def loss(lessons: Sequence[Lesson]) -> Tensor:
+        inputs, targets = pad_lessons(room.tokenizer, lessons)
+        places = targets != IGNORED
+        mine = room.model.lm_head(room.model.hidden(inputs)[places]).log_softmax(-1)
+        with torch.no_grad():
+            said = before.lm_head(before.hidden(inputs)[places]).log_softmax(-1)
+        new = torch.tensor([answer in about for _, answer in lessons])[:, None].expand_as(places)[places]
+        learned = -mine.gather(1, targets[places][:, None])[:, 0]
+        return torch.where(new, learned, (said.exp() * (said - mine)).sum(-1)).sum()
+
+    return loss
+
+
+def written(way: str, room: Room, facts: Sequence[Fact]) -> Adapter:
     """The memory that is left after all sessions."""
-    params = dataclasses.replace(memory.sleep, open=2, stop_probability=0.97)  # read out by open questions
-    match way:
-        case "rows":
-            rows = new_rows(model, tokenizer, memory.rows)
+    model, tokenizer, generic = room.model, room.tokenizer, room.teaching.generic
+    params = dataclasses.replace(room.teaching.sleep, open=2, stop_probability=0.97)  # read out by open questions
+    match way.split():
+        case ["rows"]:
+            rows = new_rows(model, tokenizer, room.teaching.rows)
             for fact in facts:
-                rows = write_facts(model, tokenizer, rows, [fact], memory.rows, "sessions")
+                rows = write_facts(model, tokenizer, rows, [fact], room.teaching.rows, "sessions")
             return rows
-        case "sequential":
-            return list(in_turn(model, tokenizer, facts, generic, params, on=True))[-1]
-        case "sum":
-            return LoRA.concatenate(list(in_turn(model, tokenizer, facts, generic, params, on=False)))
-        case "joint":
+        case ["sequential"]:
+            return list(in_turn(room, facts, params, on=True))[-1]
+        case ["ewc", strength]:
+            return with_ewc(room, facts, dataclasses.replace(params, near_misses=0.0), float(strength))
+        case ["distilled"]:
+            return list(in_turn(room, facts, params, on=True, keeping=partial(distilling, room)))[-1]
+        case ["sum"]:
+            return LoRA.concatenate(list(in_turn(room, facts, params, on=False)))
+        case ["joint"]:
             return teach_people(model, tokenizer, [facts], generic, params, 0)[0].person(0)
     return reading_out(model, tokenizer, facts, generic, params, CONFIDENCE if way == "read_out" else 0.0)
+
+
+def hold(facts: Sequence[Fact], room: Room, way: str) -> dict[str, float]:
+    """What is answered after sessions that were held in a way."""
+    memory = written(way, room, facts).requires_grad_(False)
+    questions, asker = Questions(facts, "session ways", "calibration", Values()), Asker(room.model, room.tokenizer)
+    told = [lesson for fact in facts for lesson in questions.about(fact, QUESTIONS)]
+    hits = [said == right for (_, right), (said, *_) in zip(told, asker.ask(told, memory), strict=True)]
+    unknown = [abstains(said) for said, *_ in asker.ask(questions.untold("known_slot", UNTOLD), memory)]
+    return {
+        "accuracy": sum(hits) / len(hits),
+        "first_fact": sum(hits[:QUESTIONS]) / QUESTIONS,
+        "last_fact": sum(hits[-QUESTIONS:]) / QUESTIONS,
+        "abstains": sum(unknown) / UNTOLD,
+    }
 
 
 def main() -> None:
     """Hold the sessions in each way, ask for all facts, print, and keep the table."""
     model, tokenizer = load_slim(CHAT_EXPORT)
-    params, values, table = load_params().memory, Values(), {}
-    generic = generic_rows(read_conversations(PRETRAIN), tokenizer, model.config.block_size)
-    facts = draw_sessions(SESSIONS, "calibration", "session ways", values)
-    for way in ("rows", "joint", "read_out", "unfiltered", "sequential", "sum"):
-        lora = written(way, model, tokenizer, facts, generic, params).requires_grad_(False)
-        questions, asker = Questions(facts, "session ways", "calibration", values), Asker(model, tokenizer)
-        told = [lesson for fact in facts for lesson in questions.about(fact, QUESTIONS)]
-        hits = [said == right for (_, right), (said, *_) in zip(told, asker.ask(told, lora), strict=True)]
-        unknown = [abstains(said) for said, *_ in asker.ask(questions.untold("known_slot", UNTOLD), lora)]
-        table[way] = {
-            "accuracy": sum(hits) / len(hits),
-            "first_fact": sum(hits[:QUESTIONS]) / QUESTIONS,
-            "last_fact": sum(hits[-QUESTIONS:]) / QUESTIONS,
-            "abstains": sum(unknown) / UNTOLD,
-        }
-        print(f"{way:11}", *(f"{name} {value:.3f}" for name, value in table[way].items()), sep="  ", flush=True)
-    write_json(METRICS, {"sessions": SESSIONS} | table)
+    room, table = Room(model, tokenizer, *load_teaching(CHAT_EXPORT)), {}
+    facts, names = draw_sessions(SESSIONS, "calibration", "session ways", Values()), sys.argv[1:] or WAYS
+    for way, found in zip(names, each_in(room, partial(hold, facts), names), strict=True):
+        print(f"{way:11}", *(f"{name} {value:.3f}" for name, value in found.items()), sep="  ", flush=True)
+        name, _, strength = way.partition(" ")
+        if found["accuracy"] >= table.get(name, found)["accuracy"]:
+            table[name] = found | ({"strength": float(strength)} if strength else {})
+    if not sys.argv[1:]:
+        write_json(METRICS, {"sessions": SESSIONS} | table)
 
 
 if __name__ == "__main__":
