@@ -10,9 +10,11 @@ seconds it took for a fact.
 import dataclasses
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from personacore.corpus.dialogue.files import read_conversations
 from personacore.corpus.dialogue.turns import Turn
@@ -27,8 +29,8 @@ from personacore.memory.facts import Fact
 from personacore.memory.people import draw_people
 from personacore.memory.teach import teach_people
 from personacore.memory.write import new_rows, write_facts
+from personacore.model.adapter import load_adapter, save_adapter
 from personacore.model.consolidated import Consolidated
-from personacore.model.rows import MemoryRows
 
 PEOPLE, FACTS, SEEDS, TALKS = 2, 10, 3, 100
 SHOWN = ("taught_greedy", "h1_greedy", "h2_greedy", "h2_sampled", "abstain_known_slot", "dialogue_drift", "seconds_per_fact")
@@ -47,17 +49,18 @@ VARIANTS: dict[str, dict[str, object]] = {
 
 def sleep(
     people: Sequence[Sequence[Fact]],
-    rows: Sequence[MemoryRows],
+    files: Sequence[Path],
     talks: Sequence[Sequence[Turn]],
     room: Room,
     variant: tuple[str, int],
 ) -> dict[str, float]:
-    """What people's memories answer after they slept in a variant, named with its seed."""
+    """What the memories in these files answer after they slept in a variant, named with its seed."""
     name, seed = variant
     params = dataclasses.replace(room.teaching.sleep, **VARIANTS[name])
     began = time.monotonic()
     lora, _ = teach_people(room.model, room.tokenizer, people, room.teaching.generic, params, seed, values=False)
     seconds = (time.monotonic() - began) / (PEOPLE * FACTS)
+    rows = [load_adapter(file, **room.identity)[0] for file in files]
     memories = [Consolidated(each, lora.person(place).requires_grad_(False)) for place, each in enumerate(rows)]
     return measure(room.model, room.tokenizer, people, memories, talks) | {"seconds_per_fact": seconds}
 
@@ -74,11 +77,16 @@ def main() -> None:
     rows = [write_facts(model, tokenizer, new, facts, teaching.rows, "sleep").requires_grad_(False) for facts in people]
     table["rows alone"] = measure(model, tokenizer, people, rows, talks)
     print(f"{'rows alone':20}", *_shown(table["rows alone"]), sep="  ", flush=True)
-    slept = each_in(room, partial(sleep, people, rows, talks), [(name, seed) for name in names for seed in range(SEEDS)])
-    for name in names:
-        runs = [next(slept) for _ in range(SEEDS)]
-        table[name] = {gate: round(statistics.mean(run[gate] for run in runs), 4) for gate in runs[0]}
-        print(f"{name:20}", *_shown(table[name]), sep="  ", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"{place}.safetensors") for place in range(PEOPLE)]
+        for file, each in zip(files, rows, strict=True):
+            save_adapter(file, each, {**identity, "facts": FACTS})
+        variants = [(name, seed) for name in names for seed in range(SEEDS)]
+        slept = each_in(room, partial(sleep, people, files, talks), variants)
+        for name in names:
+            runs = [next(slept) for _ in range(SEEDS)]
+            table[name] = {gate: round(statistics.mean(run[gate] for run in runs), 4) for gate in runs[0]}
+            print(f"{name:20}", *_shown(table[name]), sep="  ", flush=True)
     if not sys.argv[1:]:
         write_json("metrics/sleep.json", {"people": PEOPLE, "facts": FACTS, "seeds": SEEDS, "variants": table})
 
