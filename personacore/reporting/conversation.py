@@ -6,10 +6,9 @@ from typing import Any
 from personacore.params import ArmParams
 from personacore.reporting.markdown import interval, table
 
-CONVERSATION_METRICS = ("forgetting", "ewc_digits", "in_context", "arm_seeds", "shown", "joint")
+CONVERSATION_METRICS = ("forgetting", "ewc_digits", "in_context", "arm_seeds", "shown")
 CONTEXT_GATES = ("in_context_recall", "in_context_abstention")
 SHOWN_WAYS = {"left alone": "nothing", "last layer": "one head of the last layer", "as ships": "as ships"}
-ORDERS = {"behind": "behind the stories, as ships", "joint": "beside the stories, from the first step on"}
 
 
 def conversation_chapter(
@@ -18,7 +17,6 @@ def conversation_chapter(
     in_context: Mapping[str, Mapping[str, Any]],
     arm_seeds: Mapping[str, Mapping[str, Sequence[float]]],
     shown: Mapping[str, Any],
-    joint: Mapping[str, Mapping[str, Any]],
     arms: Mapping[str, ArmParams],
     shipped: str,
 ) -> str:
@@ -57,18 +55,6 @@ def conversation_chapter(
                 f"{found['story_forgotten']:+.1%}",
             )
             for name, found in shown["ways"].items()
-        ),
-    )
-    orders = table(
-        ("conversations", "rows of stories, conversations, drills", "stories, bits per byte", "told", "not told"),
-        (
-            (
-                meaning,
-                ", ".join(f"{count:,}" for count in joint[order]["rows"].values()),
-                f"{joint[order]['story_bits_per_byte']:.4f}",
-                *(f"{joint[order][gate]:.1%}" for gate in CONTEXT_GATES),
-            )
-            for order, meaning in ORDERS.items()
         ),
     )
     return f"""## Conversation, and what it costs
@@ -112,13 +98,7 @@ et al., 2016). The model's shape stays what it is, and nothing is shown once it 
 **What makes a told fact hard to find.** Conversations of one to three statements and a question, in which one part after the other is held out of
 all training (CALIBRATION; `python -m benchmarks.in_context`). The gate holds out values, frames and slots:
 
-{held_out}
-
-**Decision: stories first.** The same rows, as many of each kind, in another order: a model that begins at random and meets conversations from the
-first step on, beside stories, and the base that goes on with conversations behind them, for a few steps. Told and not told as the gate asks, of
-CALIBRATION (`python -m benchmarks.joint`):
-
-{orders}"""
+{held_out}"""
 
 
 def _replayed(arm: ArmParams) -> str:

@@ -155,7 +155,7 @@ def plot_forgetting(path: Path, arms: pd.DataFrame) -> None:
 def plot_recall(path: Path, gates: pd.DataFrame) -> None:
     """Every gate's value with its interval, and the threshold it is held against."""
     shown = gates.iloc[::-1].reset_index(drop=True)
-    with figure(path, "What memories answer", "share", "", size=(7.0, 6.5)) as axes:
+    with figure(path, "What memories answer", "share", "", size=(7.0, 1.5 + 0.24 * len(shown))) as axes:
         low, high = shown["value"] - shown["low"], shown["high"] - shown["value"]
         axes.errorbar(shown["value"], shown.index, xerr=[low.clip(0), high.clip(0)], fmt="o", capsize=3, label="measured")
         held = shown[shown["threshold"].notna()]
