@@ -24,7 +24,7 @@ from personacore.memory.recall import Asker, Outcomes, ask_in_context
 from personacore.model.files import load_model
 from personacore.model.gpt import GPT
 from personacore.params import ArmParams, Params, load_params
-from personacore.reporting.memory import CONTEXT_GATES
+from personacore.reporting.conversation import CONTEXT_GATES
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import load_tokenizer
 from personacore.tokenizer.tokenfile import open_tokens

@@ -20,7 +20,7 @@ from personacore.memory.people import in_context
 from personacore.memory.recall import Asker, Outcomes, ask_in_context
 from personacore.model.files import load_model
 from personacore.params import ArmParams, ChatParams, load_params
-from personacore.reporting.memory import CONTEXT_GATES
+from personacore.reporting.conversation import CONTEXT_GATES
 from personacore.tokenizer.tokenfile import open_tokens
 
 STEPS, CONVERSATIONS, BATCH_TOKENS = 1000, 800, 8192

@@ -28,6 +28,8 @@ def main(speed: Speed) -> None:
     figures.plot_teaching(PLOTS / "teaching.png", pd.read_csv(PLOTS / "teaching.csv"))
     figures.plot_moved(PLOTS / "moved.png", pd.read_csv(PLOTS / "moved.csv"), pd.read_csv(PLOTS / "fisher.csv"))
     figures.plot_sessions(PLOTS / "sessions.png", pd.read_csv(PLOTS / "sessions.csv"))
+    slept = json.loads((METRICS / "sleep.json").read_text())["variants"]
+    figures.plot_sleep(PLOTS / "sleep.png", pd.DataFrame.from_dict(slept, orient="index"))
     figures.plot_samples(PLOTS / "samples.png", pd.read_csv(PLOTS / "samples.csv"))
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from personacore.files import write_text
 from personacore.layout import SAMPLES
 from personacore.params import load_params
+from personacore.reporting.conversation import CONVERSATION_METRICS
 from personacore.reporting.memory import MEMORY_METRICS
 from personacore.reporting.report import report_page
 from personacore.reporting.samples import samples_page
 from personacore.reporting.speed import SPEED_METRICS
 from personacore.stage import Speed, run_stage
 
-NAMES = ("corpus", "tokenizer", "encode", "train", "evaluate", "ablations", *MEMORY_METRICS)
+NAMES = ("corpus", "tokenizer", "encode", "train", "evaluate", "ablations", *CONVERSATION_METRICS, *MEMORY_METRICS)
 
 
 def main(speed: Speed) -> None:

@@ -45,6 +45,10 @@ TEACHING = pd.DataFrame(
         "probability": [0.1, 0.9, 0.0, 0.5, 0.2, 1.0],
     }
 )
+SLEPT = pd.DataFrame(
+    {"h1_greedy": [0.9, 0.95], "h2_greedy": [0.85, 0.9], "abstain_known_slot": 1.0, "dialogue_drift": [0.1, -0.02]},
+    index=["as it ships", "rank 1"],
+)
 FIGURES = {
     "loss": lambda path: figures.plot_loss(path, CURVE, bits_per_byte=0.45, nats_per_token=1.8, floor=0.375),
     "loss of a source without a floor": lambda path: figures.plot_loss(path, CURVE, 0.45, 1.8, None),
@@ -62,6 +66,8 @@ FIGURES = {
     "moved": lambda path: figures.plot_moved(path, MOVED, FISHER),
     "sessions": lambda path: figures.plot_sessions(path, SESSIONS),
     "a lone session": lambda path: figures.plot_sessions(path, SESSIONS[:1]),
+    "sleep": lambda path: figures.plot_sleep(path, SLEPT),
+    "a lone way to sleep": lambda path: figures.plot_sleep(path, SLEPT[:1]),
     "samples": lambda path: figures.plot_samples(path, pd.DataFrame({"words": [120, 130, 90, 150]})),
     "a lone sample": lambda path: figures.plot_samples(path, pd.DataFrame({"words": [120]})),
 }

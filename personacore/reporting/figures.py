@@ -155,7 +155,7 @@ def plot_forgetting(path: Path, arms: pd.DataFrame) -> None:
 def plot_recall(path: Path, gates: pd.DataFrame) -> None:
     """Every gate's value with its interval, and the threshold it is held against."""
     shown = gates.iloc[::-1].reset_index(drop=True)
-    with figure(path, "What memories answer", "share", "", size=(7.0, 6.5)) as axes:
+    with figure(path, "What memories answer", "share", "", size=(7.0, 1.5 + 0.24 * len(shown))) as axes:
         low, high = shown["value"] - shown["low"], shown["high"] - shown["value"]
         axes.errorbar(shown["value"], shown.index, xerr=[low.clip(0), high.clip(0)], fmt="o", capsize=3, label="measured")
         held = shown[shown["threshold"].notna()]
@@ -184,6 +184,21 @@ def plot_moved(path: Path, moved: pd.DataFrame, fisher: pd.DataFrame) -> None:
         )
         logs = fisher.set_index("projection")["fisher"].map(math.log10)
         _heat_map(right, logs, "What stories need: log10 of the Fisher", "%.1f")
+
+
+def plot_sleep(path: Path, variants: pd.DataFrame) -> None:
+    """What is answered after sleep with one setting changed, and how much conversations drift: variants by gates."""
+    shown = variants.iloc[::-1]
+    with panels(path, 2, size=(9.0, 1.2 + 0.25 * len(shown))) as (left, right):
+        for gate, marker in (("h1_greedy", "o"), ("h2_greedy", "s"), ("abstain_known_slot", "^")):
+            left.plot(shown[gate], shown.index, marker, ms=5, alpha=0.8, label=gate)
+        left.set_title("Right answers after sleep", fontsize=10)
+        left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncol=3, fontsize=8)
+        right.plot(shown["dialogue_drift"], shown.index, "o", ms=5)
+        right.set_title("Drift of conversations", fontsize=10)
+        right.tick_params(labelleft=False)
+        for axes in (left, right):
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def _heat_map(axes: Axes, values: pd.Series, title: str, form: Formatter | str) -> None:

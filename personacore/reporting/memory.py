@@ -1,23 +1,12 @@
-"""The report's chapter on memory: what the arms forgot, and what taught memories answer."""
+"""The report's chapter on memory: what people's memories answer, and other ways to write them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from personacore.params import ArmParams, MemoryParams
-from personacore.reporting.markdown import table
+from personacore.params import MemoryParams
+from personacore.reporting.markdown import interval, table
 
-MEMORY_METRICS = (
-    "forgetting",
-    "recall",
-    "sessions",
-    "writing",
-    "ewc_digits",
-    "in_context",
-    "session_ways",
-    "arm_seeds",
-    "lora",
-    "shown",
-)
+MEMORY_METRICS = ("recall", "sessions", "writing", "session_ways", "lora", "sleep")
 GATES = {
     "in_context_recall": "told in the same conversation, then asked; no memory",
     "in_context_abstention": "other things told in the same conversation; no memory",
@@ -63,14 +52,12 @@ GATES = {
 }
 
 
-SHOWN_WAYS = {"left alone": "nothing", "last layer": "one head of the last layer", "as ships": "as ships"}
 ADAPTER_GATES = ("taught_greedy", "h1_greedy", "h2_greedy", "h2_sampled", "abstain_known_slot", "dialogue_drift")
 LORA_WAYS = {
     "answers": "the answers, each question at position 0, as above",
     "distilled": "what the model itself says with facts in its context",
     "packed": "the answers, as many questions in a row as a block takes",
 }
-CONTEXT_GATES = ("in_context_recall", "in_context_abstention")
 SESSION_WAYS = {
     "rows": "rows, which ship: each fact is written into its own",
     "read_out": "one adapter: what it says surely is read out and taught again with the new fact",
@@ -82,36 +69,15 @@ SESSION_WAYS = {
 
 
 def memory_chapter(
-    forgetting: Mapping[str, Mapping[str, float]],
     recall: Mapping[str, Mapping[str, Any]],
     sessions: Mapping[str, Any],
     writing: Mapping[str, Any],
-    ewc_digits: Mapping[str, Any],
-    in_context: Mapping[str, Mapping[str, Any]],
     session_ways: Mapping[str, Any],
-    arm_seeds: Mapping[str, Mapping[str, Sequence[float]]],
     lora: Mapping[str, Any],
-    shown: Mapping[str, Any],
-    arms: Mapping[str, ArmParams],
-    shipped: str,
+    sleep: Mapping[str, Any],
     memory: MemoryParams,
 ) -> str:
     """The chapter as Markdown."""
-    costs = table(
-        ("arm", "steps", "protected by", "stories, bits per byte", "forgotten", "conversations, nats per token"),
-        (
-            (
-                f"`{name}`{' (ships)' if name == shipped else ''}",
-                f"{facts['steps']:,}",
-                _protection(arms[name]),
-                f"{facts['story_bits_per_byte_after']:.4f}",
-                f"{facts['story_forgotten']:+.1%}" + _spread(arm_seeds.get(name), "story_forgotten", "+.1%"),
-                f"{facts['dialogue_nats_per_token']:.3f}" + _spread(arm_seeds.get(name), "dialogue_nats_per_token", ".3f"),
-            )
-            for name, facts in forgetting.items()
-        ),
-    )
-    before = next(iter(forgetting.values()))["story_bits_per_byte_before"]
     gates = table(
         ("gate", "asked", "value", "interval", "facts", "threshold"),
         (
@@ -119,33 +85,12 @@ def memory_chapter(
                 f"`{name}`",
                 meaning,
                 _value(recall[name]),
-                _interval(recall[name]),
+                interval(recall[name]),
                 _facts(recall[name]),
                 _threshold(recall[name]),
             )
             for name, meaning in GATES.items()
             if name in recall
-        ),
-    )
-    held_out = table(
-        ("never met before", "told, and answered", "not told, and said to be unknown"),
-        (
-            (name, *(f"{found[gate]['value']:.1%} ({_interval(found[gate])})" for gate in CONTEXT_GATES))
-            for name, found in in_context.items()
-        ),
-    )
-    looked = table(
-        ("shown", "PRETRAIN: told, not told", "as the gate: told, not told", "stories forgotten"),
-        (
-            (
-                SHOWN_WAYS[name],
-                *(
-                    ", ".join(f"{found[held][gate]['value']:.1%}" for gate in CONTEXT_GATES)
-                    for held in ("nothing", "as the gate")
-                ),
-                f"{found['story_forgotten']:+.1%}",
-            )
-            for name, found in shown["ways"].items()
         ),
     )
     held = table(
@@ -159,55 +104,23 @@ def memory_chapter(
         ("taught by", *(f"`{gate}`" for gate in ADAPTER_GATES)),
         ((meaning, *(f"{lora['ways'][way][gate]:.1%}" for gate in ADAPTER_GATES)) for way, meaning in LORA_WAYS.items()),
     )
+    slept = table(
+        ("changed", *(f"`{gate}`" for gate in ADAPTER_GATES), "seconds a fact"),
+        (
+            (
+                name,
+                *(f"{found[gate]:.1%}" for gate in ADAPTER_GATES),
+                f"{found['seconds_per_fact']:.2f}" if "seconds_per_fact" in found else "",
+            )
+            for name, found in sleep["variants"].items()
+        ),
+    )
     ways = writing["ways"]
     judged = [gate for gate in GATES if all(gate in found for found in ways.values())]
     compared = table(("gate", *ways), ((f"`{gate}`", *(f"{found[gate]:.1%}" for found in ways.values())) for gate in judged))
     missed = [name for name, gate in recall.items() if gate.get("passed") is False]
     verdict = f"Missed: {', '.join(f'`{name}`' for name in missed)}." if missed else "All gates are passed."
-    return f"""## Conversation, and what it costs
-
-The base learns to converse from made-up conversations in which facts are told, asked for, corrected and forgotten. What protects its
-stories meanwhile differs by arm; the arms of one number of steps can be compared. The base stands at {before:.4f} bits per byte of stories.
-
-{costs}
-
-![Forgetting](../plots/forgetting.png)
-
-In brackets: least and most of three seeds, the table's among them; each draws other stories, conversations and drills, from the same base
-(`python -m benchmarks.arms`). The arm that ships was trained once. It sees {_replayed(arms[shipped])} rows of stories while it learns to converse, so that
-what it gains or loses is more training as much as protection; forgetting can be compared among the short arms only.
-
-EWC is written for any module and any loss. On {ewc_digits["tasks"]} permutations of scikit-learn's digits, learned one after the other, its mean accuracy
-over all of them in the end is {ewc_digits["ours_accuracy"]:.1%}, that of Avalanche {ewc_digits["avalanche_version"]} {ewc_digits["avalanche_accuracy"]:.1%}, {ewc_digits["naive_accuracy"]:.1%} without protection and {ewc_digits["joint_accuracy"]:.1%} when all are
-learned at once ({len(ewc_digits["seeds"])} seeds; each method's epochs and strength were chosen on other seeds; `python -m benchmarks.ewc_digits`).
-
-A *key* is what a fact is about ("Your sister's town"), a *slot* an owner with an attribute, a *frame* the words around either in a question or a
-statement. Of slots, frames, noun phrases and values PRETRAIN is trained on, CALIBRATION is for tuning, and EVALUATION for the gates, which are the
-table of the next chapter. A *claim* asks whether something is so ("Is my town Wexmouth?"), a *pair* asks two things in one turn, a *tier* is all
-questions in frames of one kind, and a *read-out* is what a memory says when it is asked for all that it knows.
-
-**Decision: the key before the value.** Every answer begins by writing out what is asked for in one fixed way ("Your sister's town is
-..."), whatever the question looked like. Understanding a question is then the model's, learned once, and a memory has only to tie a
-key to its value: what it is taught in one phrasing it can answer in others.
-
-**Decision: drills as well as conversations.** To answer from what was just told, the model must match owner and noun at once, and conversations
-alone teach a small model to match either. Drills tell up to ten facts, most of them alike in one of the two, and ask for each before any is
-asked for again, half of the time for something close that was not told. Many have nothing but the key to go by, so that no wording of a
-question can replace it.
-
-**Decision: attention is shown where a fact was told.** Where the assistant begins a sentence as it did before, the value is what followed then; where
-a fact is new, it stands in what the person has just said. So in the arm that ships one head of each of the last layers learns, beside what to say, to
-look there, or at the beginning of the text where neither holds (supervised attention: Liu et al., 2016; Mi et al., 2016). The model's shape stays what it is, and nothing is shown once it is trained. After {shown["steps"]:,} steps from the
-base, in conversations of PRETRAIN and in such as the gate's, of CALIBRATION (`python -m benchmarks.shown`):
-
-{looked}
-
-**What makes a told fact hard to find.** Conversations of one to three statements and a question, in which one part after the other is held out of
-all training (CALIBRATION; `python -m benchmarks.in_context`). The gate holds out values, frames and slots:
-
-{held_out}
-
-## Memory
+    return f"""## Memory
 
 A memory is a table of rows, vectors as wide as the model, that are added to the residual stream behind block {memory.rows.block} (counted from 0): one row after a key
 that the assistant has just written out, one after each token of the value. Rows are found by the hash of the key's tokens, as in
@@ -259,9 +172,18 @@ to be read out and taught again as a whole each time; what its read-outs lose an
 
 ![Where a low-rank memory lies](../plots/moved.png)
 
-An adapter that has to hold the values can be taught in more than one way, here {lora["people"]} people of {lora["facts"]} facts, mean of {lora["seeds"]} seeds (`python -m benchmarks.lora`):
+An adapter that has to hold the values can be taught in more than one way, here {lora["people"]} people of {lora["facts"]} facts,
+mean of {lora["seeds"]} seeds (`python -m benchmarks.lora`):
 
 {adapters}
+
+**What the parts of sleep are worth.** The same rows of {sleep["people"]} CALIBRATION people of {sleep["facts"]} facts, which are given rather than listed, slept on
+with one setting changed at a time, and kept whether better or not; mean of {sleep["seeds"]} seeds (`python -m benchmarks.sleep`). As it ships: rank
+{memory.sleep.rank}, KL of weight {memory.sleep.kl_weight:g}, {memory.sleep.negatives} negatives a step of which {memory.sleep.near_misses:.0%} are near misses, {memory.sleep.frames} frames.
+
+{slept}
+
+![What the parts of sleep are worth](../plots/sleep.png)
 
 **One fact a session.** One person tells one fact in each of {sessions["sessions"]} sessions, and each session has nothing but the memory that the last
 one left. Rows of different facts never meet, so nothing has to be taught again. Asked before each session what it knows, the memory
@@ -282,37 +204,12 @@ that it misreads is learned as what it reads, which it says back. Of two facts w
 keeps what it learned to read until something is forgotten; the times of teaching stay in its file."""
 
 
-def _replayed(arm: ArmParams) -> str:
-    return f"{arm.steps * arm.story_rows:,}"
-
-
-def _spread(by_seed: Mapping[str, Sequence[float]] | None, name: str, form: str) -> str:
-    """The least and the most of several seeds, in brackets."""
-    return f" ({min(by_seed[name]):{form}} to {max(by_seed[name]):{form}})" if by_seed else ""
-
-
 def _seeds(count: int) -> str:
     return "seed" if count == 1 else "seeds"
 
 
-def _protection(arm: ArmParams) -> str:
-    said = []
-    if arm.ewc_strength:
-        said.append(f"EWC, strength {arm.ewc_strength:g}")
-    if arm.distill_weight:
-        said.append(f"KL to the base on {arm.story_rows} rows of stories, weight {arm.distill_weight:g}")
-    elif arm.story_rows:
-        said.append(f"{arm.story_rows} rows of stories a step")
-    return ", ".join(said) or "nothing"
-
-
 def _value(gate: Mapping[str, Any]) -> str:
     return f"{gate['value']:.2%}" if gate["value"] < 0.1 else f"{gate['value']:.1%}"
-
-
-def _interval(gate: Mapping[str, Any]) -> str:
-    counted = f", {gate['hits']:,} of {gate['asked']:,}" if "asked" in gate else ""
-    return f"{gate['low']:.1%} to {gate['high']:.1%}{counted}"
 
 
 def _facts(gate: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from personacore.params import ChatParams, EvaluateParams, MemoryParams, ModelParams, TrainParams
+from personacore.reporting.conversation import CONVERSATION_METRICS, conversation_chapter
 from personacore.reporting.markdown import table
 from personacore.reporting.memory import MEMORY_METRICS, memory_chapter
 from personacore.reporting.speed import SPEED_METRICS, speed_chapter
@@ -31,7 +32,8 @@ def report_page(
         _training(train, metrics["train"]),
         _evaluation(metrics["evaluate"], metrics["corpus"], evaluate),
         _ablations(metrics["ablations"], ablations),
-        memory_chapter(*(metrics[name] for name in MEMORY_METRICS), chat.arms, chat.arm, memory),
+        conversation_chapter(*(metrics[name] for name in CONVERSATION_METRICS), chat.arms, chat.arm),
+        memory_chapter(*(metrics[name] for name in MEMORY_METRICS), memory),
         speed_chapter(*(speed[name] for name in SPEED_METRICS)),
         _LIMITS,
     )
