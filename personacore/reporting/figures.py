@@ -195,7 +195,8 @@ def plot_sleep(path: Path, variants: pd.DataFrame) -> None:
         left.set_title("Right answers after sleep", fontsize=10)
         left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncol=3, fontsize=8)
         right.plot(shown["dialogue_drift"], shown.index, "o", ms=5)
-        right.set_title("Drift of conversations", fontsize=10)
+        right.set_title("Drift of conversations, linear within 10%", fontsize=10)
+        right.set_xscale("symlog", linthresh=0.1)  # a setting may ruin what it should only keep from drifting
         right.tick_params(labelleft=False)
         for axes in (left, right):
             axes.xaxis.set_major_formatter(PercentFormatter(1.0))
