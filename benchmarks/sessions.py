@@ -55,7 +55,7 @@ SESSIONS, QUESTIONS, UNTOLD = 10, 4, 40
 STEPS = 70  # of a later session at most: it goes on from an adapter that knows the rest
 DRAWS = 8  # open questions a fact, when an adapter is read out
 CONFIDENCE = 0.5  # probability of an answer below which it is no knowledge
-STRENGTHS, EXAMPLES = (1e3, 1e4, 1e5), 32  # of EWC; questions of each Fisher
+STRENGTHS, EXAMPLES = (1.0, 30.0, 1e3), 32  # of EWC; questions of each Fisher
 WAYS = (
     "rows",
     "joint",

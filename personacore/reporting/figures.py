@@ -162,7 +162,7 @@ def plot_recall(path: Path, gates: pd.DataFrame) -> None:
         axes.scatter(held["threshold"], held.index, marker="|", s=160, color=COLORS[1], label="gate", zorder=3)
         axes.set_yticks(shown.index, shown["gate"])
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncol=2)  # what is right and what is wrong leave no room
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.05), ncol=2)  # what is right and what is wrong leave no room
 
 
 def plot_teaching(path: Path, curve: pd.DataFrame) -> None:
