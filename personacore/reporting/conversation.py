@@ -66,8 +66,8 @@ stories meanwhile differs by arm; the arms of one number of steps can be compare
 
 ![Forgetting](../plots/forgetting.png)
 
-In brackets: least and most of three seeds, the table's among them; each draws other stories, conversations and drills, from the same base
-(`python -m benchmarks.arms`). The arm that ships was trained once. It sees {_replayed(arms[shipped])} rows of stories while it learns to converse, so that
+In brackets: least and most of three seeds when `python -m benchmarks.arms` was last run; each draws other stories, conversations and drills,
+from one base. The arm that ships was trained once. It sees {_replayed(arms[shipped])} rows of stories while it learns to converse, so that
 what it gains or loses is more training as much as protection; forgetting can be compared among the short arms only.
 
 EWC is written for any module and any loss. On {ewc_digits["tasks"]} permutations of scikit-learn's digits, learned one after the other, its mean accuracy
