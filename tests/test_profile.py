@@ -53,7 +53,7 @@ def test_the_committed_params_are_the_pocket_profile(params):
     assert apply_profile("pocket", PROFILES, params) == []
 
 
-@pytest.mark.parametrize("name", ["macbook", "smoke"])
+@pytest.mark.parametrize("name", ["macbook", "quick", "smoke"])
 def test_pocket_undoes_every_other_profile(params, name):
     committed = load_params(params)
     assert applied(name, params) != committed
