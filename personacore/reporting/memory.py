@@ -63,6 +63,8 @@ SESSION_WAYS = {
     "read_out": "one adapter: what it says surely is read out and taught again with the new fact",
     "unfiltered": "the same, however sure it is",
     "sequential": "one adapter that goes on with the new fact alone",
+    "ewc": "the same, held by EWC to what the sessions before needed",
+    "distilled": "the same, held to what it said before wherever else it is asked",
     "sum": "the sum of an adapter for every fact",
     "joint": "one adapter, taught all facts at once, as none of the others can be",
 }
@@ -191,7 +193,8 @@ listed {sessions["read_out_recall"]:.1%} of the facts told before, and {sessions
 
 ![Sessions](../plots/sessions.png)
 
-The same by adapters, of {session_ways["sessions"]} sessions with CALIBRATION facts, asked after the last (`python -m benchmarks.sessions`):
+The same by adapters, of {session_ways["sessions"]} sessions with CALIBRATION facts, asked after the last (`python -m benchmarks.sessions`; of EWC, the best
+of several strengths, {session_ways["ewc"]["strength"]:,.0f}, with unmatched negatives):
 
 {held}
 
