@@ -24,7 +24,7 @@ repro: .venv/installed
 	$(BIN)/dvc repro
 
 test: .venv/installed $(MODEL)
-	$(BIN)/pytest --numprocesses=auto --dist=loadfile
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 lint: .venv/installed
 	$(BIN)/ruff check .

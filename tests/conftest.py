@@ -23,6 +23,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # Toy models are several times faster on one thread. Torch reads this when it is first imported, which is after here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+LONGEST = ("test_readme.py", "test_remembers.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes go first, so that no process is left alone with one in the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:

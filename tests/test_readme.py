@@ -57,7 +57,7 @@ def test_the_python_that_is_shown_tells_a_story_and_remembers_the_dog(program, t
     asked = """me.ask("What is my dog's name?")"""
     assert asked in program
     shown = program.replace(asked, f"print({asked})")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = [sys.executable, "-c", shown]
     done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ pytestmark = needs_a_model
 @pytest.fixture
 def run(tmp_path):
     """Runs the command with a data folder of its own and returns what it printed; a failure's line with `fails=True`."""
-    environment = os.environ | {"XDG_DATA_HOME": str(tmp_path), "OMP_NUM_THREADS": "2"}
+    environment = os.environ | {"XDG_DATA_HOME": str(tmp_path)}
 
     def command(*arguments: str, fails: bool = False, typed: str = "") -> str:
         words = [sys.executable, "-m", "personacore.app.cli", *arguments]
@@ -59,17 +59,6 @@ def test_what_is_taught_in_a_conversation_is_known_there_at_once_until_it_is_for
     said = talked(run)
     unknown, known, gone = (f"Your dog's name is {what}." for what in ("unknown to me", "Biscuit", "forgotten"))
     assert said[0] == unknown and said[2:6] == [known, known, gone, unknown] and said[-1] == known
-
-
-def test_what_is_known_is_still_known_after_sleep_and_can_be_corrected_and_forgotten(run):
-    run("teach", TOLD)
-    assert run("sleep").startswith("Went over 2 facts")
-    assert run("ask", "Where does my sister live?") == "Your sister's town is Brindlemoor."
-    assert "unknown to me" in run("ask", "Where does my brother live?")
-    run("teach", "Actually, my sister lives in Wexmouth.")
-    assert run("ask", "Where does my sister live?") == "Your sister's town is Wexmouth."
-    run("forget", "my sister's town")
-    assert "unknown to me" in run("ask", "Where does my sister live?")
 
 
 def test_a_pet_is_called_what_it_is_called(run):

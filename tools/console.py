@@ -34,7 +34,7 @@ def commands(block: str) -> list[tuple[str, str]]:
 
 def program(home: Path) -> Run:
     """Runs commands on the exported model, with the memories of somebody who has none yet."""
-    environment = os.environ | {"XDG_DATA_HOME": str(home), "OMP_NUM_THREADS": "2"}
+    environment = {"OMP_NUM_THREADS": "2"} | os.environ | {"XDG_DATA_HOME": str(home)}
 
     def run(command: str) -> str:
         line = re.sub(r"\bpersonacore ", lambda _: PROGRAM, command)
