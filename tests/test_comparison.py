@@ -14,6 +14,7 @@ from personacore.memory.comparison import WRITERS, compare
 from personacore.memory.facts import Fact
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.memory.teaching import Teaching
+from personacore.model.gpt import GPT
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.train import count_words, train_merges
 from tests.toys import COMMITTED, SHORT_SLEEP, answering_model, assert_same_bits, state_of
@@ -23,12 +24,20 @@ TALKS = [draw_conversation(f"comparison/{number}", Splits.all("pretrain"), 300, 
 DOG, JOB = Fact("Your dog's name", "Biscuit"), Fact("Your job", "baker")
 
 
-@pytest.mark.parametrize("n_layer", [1, 2])
-@pytest.mark.parametrize("way", WRITERS)
-def test_each_way_makes_facts_likelier_and_leaves_the_model_as_it_was(way, n_layer):
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
     texts = (text for turns in TALKS for turn in turns for text in (turn.user, turn.assistant))
-    tokenizer = Tokenizer(train_merges(count_words(texts), 400))
-    model = answering_model(tokenizer, [Fact(fact.key, None) for fact in (DOG, JOB)], n_layer)
+    return Tokenizer(train_merges(count_words(texts), 400))
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids="{} layers".format)
+def model(request, tokenizer) -> GPT:
+    """One that says that it knows neither."""
+    return answering_model(tokenizer, [Fact(fact.key, None) for fact in (DOG, JOB)], request.param)
+
+
+@pytest.mark.parametrize("way", WRITERS)
+def test_each_way_makes_facts_likelier_and_leaves_the_model_as_it_was(way, model, tokenizer):
     weights = state_of(model)
     generic = torch.from_numpy(np.stack([encode_row(tokenizer, turns, 128)[0] for turns in TALKS[:4]]))
     asked = pad_lessons(tokenizer, [("What is my dog's name?", DOG.sentence)])

@@ -111,6 +111,14 @@ def test_threads_share_the_work_and_change_nothing(int8):
         torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_pytorch_has_as_many_threads_afterwards_as_before(count):
+    """OpenMP's number of threads is one for both, where numba uses it."""
+    with threads(count):
+        logits(CompiledGPT(toy_model()), [1, 2, 3, 4], 2)
+        assert torch.get_num_threads() == count
+
+
 def test_what_it_cannot_read_is_refused():
     model = CompiledGPT(toy_model())
     with pytest.raises(ValueError, match="one row"):

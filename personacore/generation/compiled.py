@@ -132,12 +132,14 @@ MOST_THREADS = config.NUMBA_NUM_THREADS if _safe_for_threads() else 1
 @contextmanager
 def _threads() -> Iterator[int]:
     """How many share a product: as many as PyTorch has, where numba has them too."""
-    before, threads = get_num_threads(), min(torch.get_num_threads(), MOST_THREADS)
+    before, of_torch = get_num_threads(), torch.get_num_threads()
+    threads = min(of_torch, MOST_THREADS)
     set_num_threads(threads)
     try:
         yield threads
     finally:
         set_num_threads(before)
+        torch.set_num_threads(of_torch)  # numba's number is OpenMP's, and so PyTorch's, where both use OpenMP
 
 
 def _array(tensor: Tensor) -> np.ndarray:
