@@ -150,10 +150,12 @@ def test_help_lists_the_commands_and_does_not_wait_for_torch():
     assert "complete" in done.stdout and "profile" in done.stdout
 
 
-def test_a_reader_that_leaves_ends_the_command_quietly(model):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_ends_the_command_quietly(model, unbuffered):
     with subprocess.Popen(
         [*PROGRAM, "complete", "a", "--model", str(model), "--max-new-tokens", "100000"],
         cwd=ROOT,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:

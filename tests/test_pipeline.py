@@ -1,6 +1,7 @@
 """dvc.yaml says what each stage really imports, reads and writes."""
 
 import ast
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,11 @@ def test_a_stage_declares_the_params_it_reads_and_no_others(name):
 def test_make_deps_would_change_nothing():
     text = (ROOT / "dvc.yaml").read_text()
     assert rewrite(text) == text
+
+
+def test_bytecode_that_lies_beside_package_data_is_no_dependency():
+    py_compile.compile(str(ROOT / "personacore" / "corpus" / "dialogue" / "data" / "__init__.py"))
+    assert not [file for file in modules_of("dialogues") if file.endswith(".pyc")]
 
 
 def test_make_deps_repairs_the_lists_and_keeps_comments_and_data():

@@ -21,7 +21,8 @@ ABLATED = ("ablation_steps", "ablations.${key}")  # what `Params.ablated` reads 
 
 def modules_of(stage: str) -> list[str]:
     """The files of this project that a stage runs or reads as package data, as paths from the root."""
-    return [file.relative_to(ROOT).as_posix() for file in import_closure(f"stages.{stage}")]
+    files = (file.relative_to(ROOT) for file in import_closure(f"stages.{stage}"))
+    return [file.as_posix() for file in files if "__pycache__" not in file.parts]  # bytecode may lie beside data
 
 
 def params_of(stage: str) -> list[str]:
