@@ -1,15 +1,21 @@
 """Conversations while the base learns stories, or behind them: what the order is worth, for as many rows of each.
 
-python -m benchmarks.joint    (a quarter of an hour on two cores, after `dvc repro export`)
+python -m benchmarks.joint    (three quarters of an hour on two cores, after `dvc repro fisher dialogues`)
 
 `behind` goes on from the base; `joint` begins from random weights and meets as many rows of everything, mixed from the first
-step on. Writes metrics/joint.json: by order, the rows of each kind, bits per byte of stories, and of CALIBRATION conversations
-the nats per token, and the share of told facts that are answered and of untold ones that are called unknown.
+step on. Each seed draws other rows, and other weights to begin with where all is mixed; the base stays one. Writes
+metrics/joint.json: by order, the rows of each kind, and by seed bits per byte of stories, and of CALIBRATION conversations the
+nats per token, and the share of told facts that are answered and of untold ones that are called unknown.
 """
 
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from benchmarks.in_context import variants
 from personacore.corpus.dialogue.files import read_conversations
@@ -23,19 +29,51 @@ from personacore.memory.people import in_context
 from personacore.memory.recall import Asker, Outcomes, ask_in_context
 from personacore.model.files import load_model
 from personacore.model.gpt import GPT
+from personacore.model.targets import IGNORED
 from personacore.params import ArmParams, Params, load_params
 from personacore.reporting.conversation import CONTEXT_GATES
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import load_tokenizer
 from personacore.tokenizer.tokenfile import open_tokens
 from personacore.training.attention import ShownAttention
-from personacore.training.batches import Batches, row_starts
+from personacore.training.batches import Batches, Rows, row_starts
 from personacore.training.conversations import ConversationRows
 from personacore.training.device import choose_device, choose_precision
 from personacore.training.drills import DrillRows
 from personacore.training.loop import train
 
-STEPS, CONVERSATIONS, BATCH_TOKENS = 2000, 800, 8192
+SEEDS, STEPS, CONVERSATIONS, BATCH_TOKENS = 3, 2000, 800, 8192
+
+
+class Mixed:
+    """Rows of several kinds, each of which comes one at a time, spread evenly over all steps; stories fill up every step."""
+
+    def __init__(self, kinds: Mapping[str, Rows], wanted: Mapping[str, int], steps: int, seed: int) -> None:
+        self.kinds, self.wanted, self.steps, self.seed = kinds, wanted, steps, seed
+        self.batch_size = round(sum(wanted.values()) / steps)
+        self._step, self._rows = -1, (torch.empty(0), torch.empty(0))
+
+    def before(self, step: int) -> dict[str, int]:
+        """How many rows of each kind all steps before this one hold."""
+        others = {kind: step * rows // self.steps for kind, rows in self.wanted.items() if kind != "stories"}
+        return {"stories": step * self.batch_size - sum(others.values())} | others
+
+    def rows(self, step: int, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets (count, block_size) of rows first .. first + count of one step's batch."""
+        inputs, targets = self._batch(step)
+        return inputs[first : first + count], targets[first : first + count]
+
+    def scored(self, step: int) -> int:
+        """The number of targets that count in one step's whole batch."""
+        return int((self._batch(step)[1] != IGNORED).sum())
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        if step != self._step:
+            here, there = self.before(step), self.before(step + 1)
+            numbers = ((kind, number) for kind in here for number in range(here[kind], there[kind]))
+            parts = [self.kinds[kind].rows(number, 0, 1) for kind, number in numbers]
+            self._step, self._rows = step, tuple(torch.cat(part) for part in zip(*parts, strict=True))
+        return self._rows
 
 
 def behind(params: Params, arm: ArmParams) -> tuple[GPT, dict[str, int]]:
@@ -55,21 +93,21 @@ def behind(params: Params, arm: ArmParams) -> tuple[GPT, dict[str, int]]:
 
 def joint(params: Params, arm: ArmParams, tokenizer: Tokenizer, wanted: dict[str, int]) -> tuple[GPT, dict[str, int]]:
     """A model that learned everything from the first step on, in as many steps, and the rows that it met."""
-    steps = params.train.max_steps + arm.steps
-    per_step = {kind: max(1, round(rows / steps)) for kind, rows in wanted.items()}
+    steps, seed = params.train.max_steps + arm.steps, params.seed
     config = load_model(BASE)[0].config
-    block_size, tokens = config.block_size, open_tokens(TRAIN_TOKENS)
+    tokens, block_size = open_tokens(TRAIN_TOKENS), config.block_size
     starts = row_starts(tokens, tokenizer.end_of_text, block_size)
-    beside = [
-        Batches(tokens, starts, block_size, per_step["stories"], params.seed),
-        DrillRows(tokenizer, block_size, per_step["drills"], params.seed),
-    ]
-    talks, held_out = read_conversations(PRETRAIN), read_conversations(CALIBRATION)[: params.chat.eval_documents]
-    rows = ConversationRows(talks, tokenizer, block_size, per_step["conversations"], params.seed, beside)
+    kinds = {
+        "stories": Batches(tokens, starts, block_size, 1, seed),
+        "conversations": ConversationRows(read_conversations(PRETRAIN), tokenizer, block_size, 1, seed),
+        "drills": DrillRows(tokenizer, block_size, 1, seed),
+    }
+    rows = Mixed(kinds, wanted, steps, seed)
+    held_out = read_conversations(CALIBRATION)[: params.chat.eval_documents]
     device = choose_device(params.train.device)
     layers = range(config.n_layer)[-params.chat.shown_layers :]
     model = GPT(config)
-    model.reset_parameters(params.seed, params.train.embedding_std)
+    model.reset_parameters(seed, params.train.embedding_std)
     train(
         model,
         dataclasses.replace(params.train, max_steps=steps, batch_size=rows.batch_size),
@@ -80,7 +118,7 @@ def joint(params: Params, arm: ArmParams, tokenizer: Tokenizer, wanted: dict[str
         shown=ShownAttention.of(tokenizer, layers, HEAD, arm.shown_weight),
         log=lambda line: print(line, flush=True),
     )
-    return model, {kind: count * steps for kind, count in per_step.items()}
+    return model, rows.before(steps)
 
 
 def measure(params: Params, model: GPT, tokenizer: Tokenizer) -> dict[str, float]:
@@ -96,15 +134,20 @@ def measure(params: Params, model: GPT, tokenizer: Tokenizer) -> dict[str, float
 
 
 def main() -> None:
-    """Train both, print a line each, and keep the table."""
+    """Train both with every seed, print a line each, and keep the table."""
     params, tokenizer = load_params(), load_tokenizer(TOKENIZER)
     arm = dataclasses.replace(params.chat.arms[params.chat.arm], steps=STEPS)
-    model, met = behind(params, arm)
-    table = {"behind": {"rows": met} | measure(params, model, tokenizer)}
-    model, met = joint(params, arm, tokenizer, met)
-    table["joint"] = {"rows": met} | measure(params, model, tokenizer)
-    for name, found in table.items():
-        print(name, found, flush=True)
+    table: dict[str, dict[str, Any]] = {}
+    for seed in range(params.seed, params.seed + SEEDS):
+        drawn = dataclasses.replace(params, seed=seed)
+        first, met = behind(drawn, arm)
+        second, mixed = joint(drawn, arm, tokenizer, met)
+        for order, model, rows in (("behind", first, met), ("joint", second, mixed)):
+            found = measure(params, model, tokenizer)
+            print(f"{order:6} seed {seed}: {rows} {found}", flush=True)
+            row = table.setdefault(order, {"rows": rows} | {name: [] for name in found})
+            for name, value in found.items():
+                row[name].append(value)
     write_json("metrics/joint.json", table)
 
 

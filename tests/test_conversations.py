@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from benchmarks.joint import Mixed
 from personacore.corpus.dialogue.turns import Turn
 from personacore.evaluation.conversations import conversation_loss
 from personacore.generation.answers import answers
@@ -51,6 +54,32 @@ def test_the_rows_beside_conversations_stand_behind_them_and_count_as_well(token
         expected = zip(alone.rows(step, 0, 3), drills.rows(step, 0, 2), strict=True)
         assert all(torch.equal(part, torch.cat(each)) for part, each in zip(both.rows(step, 0, 5), expected, strict=True))
         assert both.scored(step) == alone.scored(step) + drills.scored(step)
+
+
+class Numbers:
+    """A row a step that says its kind and its number, of which the number counts."""
+
+    def __init__(self, kind: int) -> None:
+        self.kind, self.seed, self.batch_size = kind, 0, 1
+
+    def rows(self, step, first, count):
+        row = torch.tensor([[self.kind, step + first]])
+        return row, torch.tensor([[IGNORED, step + first]])
+
+
+@given(st.integers(1, 30), st.integers(0, 60), st.integers(0, 60), st.integers(2, 9))
+def test_rows_that_are_mixed_are_met_once_each_as_often_as_wanted_and_evenly(steps, talks, drills, batch_size):
+    batch_size += -(-(talks + drills) // steps)
+    wanted = {"stories": steps * batch_size - talks - drills, "conversations": talks, "drills": drills}
+    mixed = Mixed({kind: Numbers(number) for number, kind in enumerate(wanted)}, wanted, steps, seed=0)
+    assert mixed.batch_size == batch_size and mixed.before(steps) == wanted
+    met = [mixed.rows(step, 0, batch_size)[0] for step in range(steps)]
+    for number, (kind, rows) in enumerate(wanted.items()):
+        each = [step[step[:, 0] == number, 1] for step in met]
+        assert torch.cat(each).tolist() == list(range(rows)), kind
+        assert all(abs(len(found) - rows / steps) < 2 for found in each), kind
+    assert [mixed.scored(step) for step in range(steps)] == [batch_size] * steps
+    assert torch.equal(mixed.rows(0, 1, batch_size - 1)[0], met[0][1:])
 
 
 def test_the_loss_of_conversations_is_that_of_their_answers(model, tokenizer):

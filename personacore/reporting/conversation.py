@@ -1,6 +1,7 @@
 """The report's chapter on conversation: how the base learns it, and what each way of learning it forgets."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from personacore.params import ArmParams
@@ -10,6 +11,7 @@ CONVERSATION_METRICS = ("forgetting", "ewc_digits", "in_context", "arm_seeds", "
 CONTEXT_GATES = ("in_context_recall", "in_context_abstention")
 SHOWN_WAYS = {"left alone": "nothing", "last layer": "one head of the last layer", "as ships": "as ships"}
 ORDERS = {"behind": "behind the stories, as ships", "joint": "beside the stories, from the first step on"}
+ORDER_COLUMNS = {"story_bits_per_byte": ".4f"} | dict.fromkeys(CONTEXT_GATES, ".1%")
 
 
 def conversation_chapter(
@@ -64,11 +66,11 @@ def conversation_chapter(
         (
             (
                 meaning,
-                ", ".join(f"{count:,}" for count in joint[order]["rows"].values()),
-                f"{joint[order]['story_bits_per_byte']:.4f}",
-                *(f"{joint[order][gate]:.1%}" for gate in CONTEXT_GATES),
+                ", ".join(f"{count:,}" for count in found["rows"].values()),
+                *(f"{fmean(found[name]):{form}}" + _spread(found, name, form) for name, form in ORDER_COLUMNS.items()),
             )
             for order, meaning in ORDERS.items()
+            for found in [joint[order]]
         ),
     )
     return f"""## Conversation, and what it costs
@@ -115,9 +117,10 @@ all training (CALIBRATION; `python -m benchmarks.in_context`). The gate holds ou
 {held_out}
 
 **Decision: conversations behind the stories.** Every arm begins from one base, so that what it forgets can be measured. What this order costs and
-brings shows after few steps: the base that goes on with conversations, and a model that begins at random and meets about as many rows of every kind,
-mixed from the first step on. Told and not told as the gate asks, of CALIBRATION (`python -m benchmarks.joint`; the first table has the arm that ships,
-which goes on for longer):
+brings shows after few steps: the base that goes on with conversations, and a model that begins at random and meets as many rows of every kind, mixed
+from the first step on. Told and not told as the gate asks, of CALIBRATION; the mean of three seeds, with the least and the most in brackets, of other
+rows each time, and of other weights to begin with where all is mixed (`python -m benchmarks.joint`; the first table has the arm that ships, which goes
+on for longer):
 
 {orders}"""
 
