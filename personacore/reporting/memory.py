@@ -117,6 +117,8 @@ def memory_chapter(
             for name, found in sleep["variants"].items()
         ),
     )
+    ruined = ", ".join(name for name, found in sleep["variants"].items() if found["dialogue_drift"] > 1)
+    ruined = f"These ruin the model, at the learning rate of what ships: {ruined}." if ruined else ""
     ways = writing["ways"]
     judged = [gate for gate in GATES if all(gate in found for found in ways.values())]
     compared = table(("gate", *ways), ((f"`{gate}`", *(f"{found[gate]:.1%}" for found in ways.values())) for gate in judged))
@@ -157,7 +159,8 @@ are right; of drift, the least and the most of the memories. They say how sure a
 
 {gates}
 
-{verdict}
+{verdict} Where a conversation asks for what the memory knows and would have it be unknown, the memory says what it was taught: `dialogue_drift` counts
+that, `dialogue_drift_elsewhere` leaves these conversations out.
 
 ![Recall](../plots/recall.png)
 
@@ -182,6 +185,7 @@ mean of {lora["seeds"]} seeds (`python -m benchmarks.lora`):
 **What the parts of sleep are worth.** The same rows of {sleep["people"]} CALIBRATION people of {sleep["facts"]} facts, which are given rather than listed, slept on
 with one setting changed at a time, and kept whether better or not; mean of {sleep["seeds"]} seeds (`python -m benchmarks.sleep`). As it ships: rank
 {memory.sleep.rank}, KL of weight {memory.sleep.kl_weight:g}, {memory.sleep.negatives} negatives a step of which {memory.sleep.near_misses:.0%} are near misses, {memory.sleep.frames} frames.
+{ruined}
 
 {slept}
 
