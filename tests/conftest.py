@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import yaml
+from hypothesis import settings
 
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer
@@ -22,6 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Toy models are several times faster on one thread. Torch reads this when it is first imported, which is after here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples in every run, however busy the machine: what fails here fails everywhere, and again.
+settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+settings.load_profile("suite")
 
 LONGEST = ("test_readme.py", "test_remembers.py")
 

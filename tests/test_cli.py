@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from personacore.model.consolidated import Consolidated
 from personacore.model.gpt import GPT, GPTConfig
 from personacore.tokenizer.bpe import Tokenizer
 from personacore.tokenizer.files import save_tokenizer
+from tests.talking import KEY, SAYS, UNKNOWN, WHERE
 from tests.toys import taught, toy_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,7 +200,7 @@ def test_the_version_is_that_of_the_package(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["--version"])
     assert caught.value.code == 0
-    assert capsys.readouterr().out.startswith("personacore ")
+    assert capsys.readouterr().out == f"personacore {version('personacore')}\n"
 
 
 def test_a_listing_says_how_many_facts_it_cannot_list(monkeypatch, capsys, tmp_path):
@@ -256,6 +258,30 @@ def test_json_holds_what_is_printed_otherwise(model, capsys):
     assert json.loads(capsys.readouterr().out) == {"prompt": "a", "text": personacore.load(model).complete("a")}
 
 
+def test_every_verb_of_a_memory_says_what_it_did_in_words_and_in_json(core, tiny_rows, tmp_path, capsys):
+    path, (statement, sentence) = tmp_path / "me.safetensors", SAYS["Wexmouth"]
+
+    def said(*words: str) -> str:
+        assert cli.main([*words, "--model", str(core.folder), "--memory", str(path)]) == 0
+        return capsys.readouterr().out
+
+    def found(*words: str) -> dict:
+        return json.loads(said(*words, "--json"))
+
+    assert found("memory", "verify") == {"file": str(path), "exists": False, "facts": 0}
+    assert said("memory", "verify") == f"{path} does not exist yet: teach something first\n"
+    learned = found("teach", statement)["learned"]
+    probability = learned[0].pop("probability")
+    assert learned == [{"key": KEY, "value": "Wexmouth", "sentence": sentence}] and 0 < probability <= 1
+    assert said("teach", statement) == f"{sentence} ({probability:.0%} sure)\n"
+    assert found("ask", WHERE) == {"question": WHERE, "answer": sentence} and said("ask", WHERE) == f"{sentence}\n"
+    assert found("memory", "verify") == {"file": str(path), "exists": True, "facts": 1}
+    assert said("memory", "verify") == f"{path} is a memory of this model\n"
+    assert found("forget", "my town") == {"forgotten": KEY} and found("ask", WHERE)["answer"] == UNKNOWN
+    said("teach", statement)
+    assert said("forget", "my town") == f"{KEY} is forgotten.\n"
+
+
 @pytest.mark.parametrize("path", ["", "/v1"])
 def test_a_server_says_where_it_is_in_words_or_in_json(monkeypatch, capsys, path):
     with socket.socket() as probe:
@@ -266,6 +292,7 @@ def test_a_server_says_where_it_is_in_words_or_in_json(monkeypatch, capsys, path
     def reach(server):
         with socket.create_connection((loopback.HOST, port), timeout=5):
             reached.append(capsys.readouterr().out)
+        assert server.config.host == "127.0.0.1"
         server.should_exit = True
 
     tick = loopback.uvicorn.Server.on_tick

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -61,7 +61,6 @@ def test_int8_is_close(shape):
     assert (logits(CompiledGPT(model, int8=True), tokens, 1) - exact).abs().max() < 0.05 * exact.std()
 
 
-@settings(deadline=None)
 @given(
     arrays(np.float32, (5, 24), elements=st.floats(-8, 8, width=32)),
     arrays(np.float32, 24, elements=st.floats(-99, 99, width=32)),

@@ -177,7 +177,7 @@ LOGITS = st.lists(st.floats(-20, 20, width=32) | st.just(-float("inf")), min_siz
 
 
 @given(LOGITS, st.floats(0.05, 5), st.none() | st.integers(1, 14), st.floats(0.01, 1), st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 def test_draws_never_leave_the_top_k_the_top_p_or_the_possible(row, temperature, top_k, top_p, seed):
     drawn = sample(torch.tensor([row]).repeat(64, 1), Sampling(temperature, top_k, top_p), torch.Generator().manual_seed(seed))
     row = (torch.tensor(row).double() - max(row)).div(temperature).tolist()  # what differs by less than rounding is alike
@@ -207,7 +207,7 @@ def by_sorting_all(logits: torch.Tensor, top_p: float) -> torch.Tensor:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 200), st.floats(0, 9), st.floats(0.01, 0.999999))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_top_p_draws_what_putting_all_ids_in_order_would(seed, size, spread, top_p):
     rows = torch.randn(4, size, generator=torch.Generator().manual_seed(seed)).mul(spread).round(decimals=1)  # with equals
     drawn, expected = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
@@ -291,7 +291,7 @@ def test_pieces_of_random_bytes_together_are_the_decoded_text(seed):
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_any_text_streams_through_in_whole_characters(text):
     decoder = StreamDecoder(BYTES)
     pieces = [decoder.push(token) for token in BYTES.encode(text)]

@@ -104,7 +104,7 @@ def test_a_model_is_left_in_the_mode_it_was_in_and_scored_without_dropout():
 
 
 @given(st.integers(1, 200), st.integers(2, 40))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 def test_windows_score_every_token_once_with_half_a_block_before_it(length, block_size):
     scored = []
     for window in windows(length, block_size):

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from personacore.memory.facts import Fact
 from personacore.memory.memory import Memory
 from personacore.memory.teach import new_adapter
 from personacore.memory.teaching import Teaching
-from personacore.memory.write import fact_hash
+from personacore.memory.write import fact_hash, new_rows
 from personacore.model.adapter import save_adapter
 from personacore.model.consolidated import Consolidated
 from personacore.model.gpt import GPT
@@ -199,7 +200,32 @@ def test_a_second_sleep_that_makes_it_worse_leaves_what_the_first_has_taught(mem
     assert (slept.before, slept.after) == (1.0, 0.0) and memory.has_slept and memory.path.read_bytes() == before
 
 
-def test_it_answers_while_it_sleeps(memory, monkeypatch):
+def test_of_its_answers_those_that_are_the_whole_right_sentence_are_right(tokenizer, reader):
+    rows = new_rows(reader, tokenizer, ROWS)
+    wrong = (BOTH[0], JOB.sentence)
+    for lessons, share in (([BOTH], 1.0), ([wrong], 0.0), ([BOTH, wrong, wrong, BOTH, wrong], 0.4)):
+        assert sleep_module._right(reader, tokenizer, rows, lessons) == share
+
+
+def test_while_it_sleeps_it_answers_as_before(memory, tokenizer, monkeypatch):
+    said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence})
+    monkeypatch.setattr(sleep_module, "listed", lambda model, tokenizer, rows: [DOG])
+    memory.teach("My dog is called Biscuit.")
+    asked = torch.tensor([encode_prompt(tokenizer, "What is my dog's name?")])
+
+    def logits() -> torch.Tensor:
+        with torch.no_grad(), memory.reading() as model:
+            return model(asked)
+
+    before, found = logits(), []
+    slept = memory.sleep(lambda step, sure: found.append(logits()))
+    assert len(found) == SLEEP.max_steps and all(torch.equal(each, before) for each in found)
+    with torch.no_grad(), slept.memory.attached(memory.model):
+        after = memory.model(asked)
+    assert slept.after >= slept.before and not torch.equal(after, before)
+
+
+def test_it_can_be_asked_whenever_it_sleeps(memory, monkeypatch):
     said(monkeypatch, {"My dog is called Biscuit.": DOG.sentence})
     memory.teach("My dog is called Biscuit.")
 
@@ -215,9 +241,11 @@ def test_it_answers_while_it_sleeps(memory, monkeypatch):
     assert memory.count == 1
 
 
-def test_with_nothing_known_there_is_nothing_to_sleep_on(memory):
+def test_with_nothing_known_there_is_nothing_to_sleep_on_or_to_save(memory):
     with pytest.raises(UserError, match="nothing to go over in sleep"):
         memory.sleep()
+    with pytest.raises(UserError, match="nothing was taught yet"):
+        memory.save_as(memory.path)
     assert not memory.path.exists()
 
 
@@ -245,6 +273,7 @@ def test_a_taught_memory_is_saved_for_its_owner_only_and_opens_again(memory, tok
     assert b"Biscuit" not in memory.path.read_bytes()
     again = Memory(memory.model, tokenizer, memory.path, teaching(tokenizer), IDENTITY)
     assert again.count == 1
+    assert again.taught == memory.taught and abs(datetime.now(UTC) - datetime.fromisoformat(*again.taught)) < timedelta(hours=1)
     assert again.rows.spans == memory.rows.spans and torch.equal(again.rows.vectors, memory.rows.vectors)
 
 

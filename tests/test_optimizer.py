@@ -56,7 +56,7 @@ def test_muon_has_the_projections_of_the_blocks_and_adamw_the_rest():
     assert {kind for kind, _, _ in named_groups("adamw")[0]} == {"AdamW"}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, 40), st.integers(2, 40), st.floats(1e-6, 1e6), st.integers(0, 2**32))
 def test_orthogonalize_keeps_the_singular_vectors_and_brings_the_values_near_one(rows, columns, scale, seed):
     torch.manual_seed(seed)

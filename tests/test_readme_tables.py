@@ -2,8 +2,11 @@
 
 import json
 import re
+import subprocess
 from collections import defaultdict
 from pathlib import Path
+
+import pytest
 
 from tools.readme import BESIDE, MEASURED, STAGES, measured, rewrite
 
@@ -16,6 +19,11 @@ def read(name):
     return json.loads(file.read_text()) if file.exists() else defaultdict(float)
 
 
+def committed(name):
+    """A file of the last commit."""
+    return subprocess.run(["git", "show", f"HEAD:{name}"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 def without_numbers(text):
     text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("| "))
     return re.sub(r"[\d,]+ s in all", "", text)
@@ -26,6 +34,12 @@ def test_only_rows_of_tables_and_the_sum_of_seconds_are_written():
     assert without_numbers(written) == without_numbers(README)
     assert written.count(MEASURED) == written.count(STAGES) == written.count(BESIDE) == 1
     assert rewrite(written, read) == written
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the history")
+def test_what_is_committed_holds_the_numbers_of_the_metrics_beside_it():
+    readme = committed("README.md")
+    assert rewrite(readme, lambda name: json.loads(committed(f"metrics/{name}.json"))) == readme
 
 
 def test_a_number_of_the_metrics_stands_in_the_table_and_a_missed_gate_is_called_missed():

@@ -1,9 +1,9 @@
 """The whole promise, each step in a process of its own, on the exported model."""
 
 import os
+import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -71,21 +71,50 @@ def test_what_is_no_statement_is_not_understood(run, tmp_path):
     assert not (tmp_path / "personacore" / "me.safetensors").exists()
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from personacore.app import cli, verbs
+from personacore.model import tensors
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def half(given, path, metadata):
+    save(given, path, metadata)
+    os.truncate(path, path.stat().st_size // 2)
+    die()
+
+def replaced(path, target):
+    os.replace(path, target)
+    die()
+
+moment, save = sys.argv[1], tensors.save_file
+if moment == "while it learns":
+    verbs.progress = die
+elif moment == "half-way through the file":
+    tensors.save_file = half
+else:
+    Path.replace = die if moment == "before the file has its name" else replaced
+cli.main(sys.argv[2:])
+"""
+
+
 def test_a_teach_that_is_killed_leaves_the_old_memory_or_the_new_one_whole(run, tmp_path):
     run("teach", TOLD)
     file = tmp_path / "personacore" / "me.safetensors"
-    for seconds in (0.5, 1.5, 2.5):
-        before = file.read_bytes()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "personacore.app.cli", "teach", "My brother lives in Wexmouth."],
-            cwd=ROOT, env=os.environ | {"XDG_DATA_HOME": str(tmp_path)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        time.sleep(seconds)
-        process.kill()
-        process.wait()
-        if file.read_bytes() != before:  # it was done already
-            assert run("ask", "Where does my brother live?") == "Your brother's town is Wexmouth."
-        assert run("ask", "Where does my sister live?") == "Your sister's town is Brindlemoor."
+    old, teach = file.read_bytes(), ("teach", "My brother lives in Wexmouth.")
+
+    def killed(moment: str) -> bytes:
+        words, environment = [sys.executable, "-c", KILLED, moment, *teach], os.environ | {"XDG_DATA_HOME": str(tmp_path)}
+        assert subprocess.run(words, cwd=ROOT, env=environment, capture_output=True).returncode == -signal.SIGKILL
+        return file.read_bytes()
+
+    for moment in ("while it learns", "half-way through the file", "before the file has its name"):
+        assert killed(moment) == old
+    assert killed("when it has") != old
+    assert run("ask", "Where does my brother live?") == "Your brother's town is Wexmouth."
+    assert run("ask", "Where does my sister live?") == "Your sister's town is Brindlemoor."
 
 
 def test_without_the_file_the_logits_are_those_of_a_model_never_taught(tmp_path):

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import httpx
 import openai
 import pytest
 from openai import OpenAI
@@ -108,12 +109,33 @@ def test_a_text_is_continued_as_by_the_library_up_to_a_stop(client, core):
         ({"n": 2}, "n"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"presence_penalty": 1}, "presence_penalty"),
+        ({"extra_body": {"tools": []}}, "tools"),
+        ({"extra_body": {"stream_options": {"include_obfuscation": True}}}, "stream_options.include_obfuscation"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_that_interfaces_form(client, options, param):
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, "personacore", **options)
     assert caught.value.param == param and caught.value.type == "invalid_request_error"
+
+
+@pytest.mark.parametrize("more", [{"role": "system"}, {"name": "anna"}, {"content": [{"type": "image_url"}]}], ids=str)
+def test_a_message_that_is_not_a_persons_or_the_assistants_text_is_refused(client, more):
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(model="anna", messages=[{"role": "user", "content": WHERE} | more])
+
+
+def test_an_answer_is_as_long_as_is_allowed(client):
+    for name in ("max_tokens", "max_completion_tokens"):
+        answer = ask(client, "anna", **{name: 1})
+        assert answer.choices[0].finish_reason == "length" and answer.usage.completion_tokens == 1
+
+
+def test_the_interface_answers_no_other_host(client):
+    address = f"{client.base_url}models"
+    assert httpx.get(address).status_code == 200
+    assert httpx.get(address, headers={"Host": "elsewhere.example"}).status_code == 400
+    assert httpx.get(address, headers={"Origin": "http://elsewhere.example"}).status_code == 403
 
 
 def test_what_other_clients_send_beside_the_rest_is_understood(client):

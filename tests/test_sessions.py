@@ -62,7 +62,11 @@ def test_a_written_fact_becomes_likely_and_nothing_else_does(model, tokenizer):
         written = probabilities(model, tokenizer, [TOWN, DOG])
     assert written[0] > 100 * plain[0] and torch.equal(written[1], plain[1])
     assert [step for step, _ in steps] == list(range(1, PLAIN.steps + 1)) and steps[-1][1] > steps[0][1]
-    assert len(how_sure(model, tokenizer, rows, [TOWN, DOG], "seed")) == 2
+    asked = [Talks(fact, "seed/exam", Values()).plain(2) for fact in (TOWN, DOG)]
+    with torch.no_grad(), rows.attached(model):
+        each = [answer_log_probabilities(model, *pad_lessons(tokenizer, lessons)).exp().tolist() for lessons in asked]
+    assert how_sure(model, tokenizer, rows, [TOWN, DOG], "seed") == pytest.approx([min(two) for two in each], rel=1e-4)
+    assert all(min(two) < max(two) for two in each)
     assert torch.equal(probabilities(model, tokenizer, [TOWN, DOG]), plain)
 
 

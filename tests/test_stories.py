@@ -39,7 +39,7 @@ IDS = st.lists(st.integers(0, 2), max_size=30)
 
 
 @given(st.lists(IDS, max_size=4), IDS, st.integers(1, 5), st.integers(1, 12))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 def test_copied_ngrams_equal_those_found_by_comparing_all(samples, corpus, n, chunk):
     grams = [tuple(sample[start : start + n]) for sample in samples for start in range(len(sample) - n + 1)]
     known = {tuple(corpus[start : start + n]) for start in range(len(corpus) - n + 1)}

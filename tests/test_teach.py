@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from personacore.generation.prompts import encode_row
-from personacore.memory.facts import Fact
+from personacore.memory.facts import Fact, plain_question
 from personacore.memory.scoring import answer_log_probabilities, pad_lessons
 from personacore.memory.teach import teach_people
 from personacore.model.gpt import GPT
@@ -37,6 +37,23 @@ def test_teaching_makes_facts_likely_and_leaves_the_model_bit_for_bit(model, tok
     assert all(torch.equal(parameter, before[name]) and parameter.requires_grad for name, parameter in model.named_parameters())
     with lora.attached(model):
         assert (probabilities(model, tokenizer, [DOG, JOB]) > 100 * plain).all()
+
+
+def test_an_adapter_that_learns_to_read_learns_what_is_asked_for_and_not_the_answer(model, tokenizer, generic):
+    lessons = [(plain_question(fact.key), fact.sentence) for fact in (DOG, JOB)]
+
+    def key_and_value() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            key, both = (answer_log_probabilities(model, *pad_lessons(tokenizer, lessons, values)) for values in (False, True))
+        return key.exp(), (both - key).exp()
+
+    found = {}
+    for values in (False, True):
+        lora, _ = teach_people(model, tokenizer, [[DOG, JOB]], generic, QUICK, seed=1, values=values)
+        with lora.attached(model):
+            found[values] = key_and_value()
+    plain, (read, blind), (_, told) = key_and_value(), found[False], found[True]
+    assert (read > 100 * plain[0]).all() and (told > 100 * blind).all()
 
 
 def test_a_person_taught_among_others_learns_as_alone(model, tokenizer, generic):

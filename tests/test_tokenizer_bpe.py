@@ -77,7 +77,7 @@ def test_ids_equal_those_of_tiktoken_and_tokenizers(text):
 
 
 @given(KNOWN_TEXT)
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 def test_ids_of_any_text_equal_those_of_tiktoken_and_tokenizers(text):
     assert_ids_equal_the_peers(text)
 
@@ -89,7 +89,6 @@ def test_ids_of_shuffled_hard_texts_equal_those_of_tiktoken_and_tokenizers():
 
 
 @given(KNOWN_TEXT, st.sets(st.sampled_from(SPECIALS)))
-@settings(deadline=None, derandomize=True)
 def test_allowed_specials_are_taken_where_tiktoken_takes_them(text, allowed):
     text = HARD_TEXTS["specials"] + text + "<|end|><|user|>"
     expected = peers()[0].encode(text, allowed_special=allowed, disallowed_special=())
@@ -128,7 +127,6 @@ def test_every_id_decodes_to_something_and_no_two_alike():
 
 
 @given(st.text() | KNOWN_TEXT)
-@settings(deadline=None, derandomize=True)
 def test_any_text_is_decoded_as_it_was(text):
     ids = trained().encode(text)
     assert trained().decode(ids, errors="strict") == text
@@ -136,7 +134,6 @@ def test_any_text_is_decoded_as_it_was(text):
 
 
 @given(st.binary())
-@settings(deadline=None, derandomize=True)
 def test_any_bytes_are_decoded_as_they_were(data):
     assert trained().decode_bytes(trained().encode_bytes(data)) == data
 
@@ -169,7 +166,6 @@ def test_an_id_outside_the_vocabulary_is_refused(token_id):
 
 
 @given(st.lists(st.integers(0, 639) | st.integers(128, 255)))
-@settings(deadline=None, derandomize=True)
 def test_streamed_pieces_together_equal_the_decoded_whole(ids):
     decoder = StreamDecoder(trained())
     assert "".join([decoder.push(token_id) for token_id in ids] + [decoder.finish()]) == trained().decode(ids)
@@ -197,7 +193,6 @@ def naively_merged(symbols: list[int], merges: dict[tuple[int, int], int]) -> li
 
 
 @given(st.text("ab", max_size=60), st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=8, unique=True))
-@settings(deadline=None, derandomize=True)
 def test_merging_equals_merging_one_pair_at_a_time(text, pairs):
     name = [97, 98, *range(256, 264)]
     merges = {(name[left], name[right]): 256 + rank for rank, (left, right) in enumerate(pairs)}

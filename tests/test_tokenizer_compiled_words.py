@@ -64,7 +64,7 @@ def told(function, *given):
 @given(TEXTS)
 @example("'s't're've'm'll'd'S'T'RE 's 't  's\n's!'s1's")
 @example("".join(map(chr, range(128))) * 2)
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=1000)
 def test_words_of_bytes_are_those_of_the_pattern(text):
     assert split_bytes(text.encode()) == [word.encode() for word in split_words(text)]
 
@@ -81,7 +81,7 @@ def test_what_python_calls_white_space_is_that_of_the_pattern_and_four_separator
 
 
 @given(FILES)
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 def test_counts_of_a_block_are_those_of_its_documents(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "block.txt"
     path.write_bytes(text.encode())
@@ -92,7 +92,7 @@ def test_counts_of_a_block_are_those_of_its_documents(tmp_path_factory, text):
 
 
 @given(FILES)
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 def test_ids_of_a_block_are_those_of_its_documents(tmp_path_factory, small_tokenizer, text):
     path = tmp_path_factory.getbasetemp() / "block.txt"
     path.write_bytes(text.encode())
@@ -105,7 +105,7 @@ def test_ids_of_a_block_are_those_of_its_documents(tmp_path_factory, small_token
 
 
 @given(st.text("ab", max_size=60), st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=8, unique=True))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 def test_ids_of_a_word_are_those_of_any_merges(text, pairs):
     name, merges = [97, 98], []
     for left, right in pairs:

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import Split
@@ -29,13 +29,11 @@ def test_words_are_those_of_gpt2s_pattern_but_for_digits(text, words):
 
 
 @given(st.text())
-@settings(derandomize=True)
 def test_joined_words_are_the_text(text):
     assert "".join(split_words(text)) == text
 
 
 @given(st.text(KNOWN_CHARACTERS))
-@settings(derandomize=True)
 def test_words_are_where_the_tokenizers_library_puts_them(text):
     spans = [span for _, span in Split(Regex(PATTERN), "isolated").pre_tokenize_str(text)]
     assert split_words(text) == [text[start:end] for start, end in spans]

@@ -66,7 +66,7 @@ def test_merges_equal_those_of_the_tokenizers_trainer(vocab_size):
 
 
 @given(st.lists(RUNS, min_size=5, max_size=30), st.integers(264, 400))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_merges_equal_those_of_the_tokenizers_trainer_on_long_runs(documents, vocab_size):
     counts = count_words(documents)
     try:
