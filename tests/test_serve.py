@@ -3,10 +3,14 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import httpx
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai import OpenAI
 
 from personacore.app.serve import build_interface, until
@@ -56,6 +60,16 @@ def test_two_people_asked_at_once_get_their_own_answers(client):
         thread.join()
     assert {(name, said) for (name, _), said in found.items()} == {("anna", SAYS[TOWNS[0]][1]), ("ben", SAYS[TOWNS[1]][1])}
     assert len(found) == 8
+
+
+def test_many_who_ask_one_memory_at_once_are_all_answered(client):
+    def asking(number: int) -> str:
+        parts = ask(client.with_options(timeout=60), "anna", stream=True)
+        return "".join(part.choices[0].delta.content or "" for part in parts)
+
+    with ThreadPoolExecutor(50) as pool:
+        assert set(pool.map(asking, range(50))) == {SAYS[TOWNS[0]][1]}
+    assert len(client.models.list().data) == 3
 
 
 def test_a_client_that_leaves_frees_the_memory_it_was_answered_from(client, monkeypatch):
@@ -170,14 +184,29 @@ def test_an_unknown_model_and_messages_out_of_order_are_refused(client, tmp_path
         (["one E", "ND two"], ["END"], "one ", True),
         (["one E", "NE"], ["END"], "one ENE", False),
         (["abc"], ["c", "b"], "a", True),
+        (["abc", "d"], ["abcd", "c"], "ab", True),
+        (["\nUs", "er:", " x"], ["\nUser:"], "", True),
         ([], ["x"], "", False),
     ],
 )
 def test_a_stop_is_found_across_pieces(pieces, stops, text, stopped):
+    assert read(pieces, stops) == (text, stopped)
+
+
+@given(st.text("ab", max_size=12), st.lists(st.integers(1, 5), min_size=12, max_size=12), st.lists(st.text("ab", min_size=1)))
+def test_where_a_text_stops_is_the_same_however_it_is_cut(text, lengths, stops):
+    places = [sum(lengths[:number]) for number in range(len(lengths) + 1)]
+    pieces = [text[first:last] for first, last in pairwise(places)]
+    ends = [end for end in range(len(text) + 1) if text[:end].endswith(tuple(stops))]
+    expected = min(text[: ends[0] - len(stop)] for stop in stops if text[: ends[0]].endswith(stop)) if ends else text
+    assert read(pieces, stops) == (expected, bool(ends))
+
+
+def read(pieces: list[str], stops: list[str]) -> tuple[str, bool]:
+    """What is read of a text, and whether it stopped there."""
     found, stream = [], until(pieces, stops)
     while True:
         try:
             found.append(next(stream))
         except StopIteration as end:
-            assert ("".join(found), end.value) == (text, stopped)
-            break
+            return "".join(found), end.value

@@ -4,6 +4,7 @@ As at https://platform.openai.com/docs/api-reference, of which one choice, sampl
 streaming and usage are there. Anything else is refused, not ignored.
 """
 
+import asyncio
 import json
 import time
 import uuid
@@ -18,6 +19,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from personacore.app.loopback import check_port, keep_to_this_machine, run
 from personacore.app.people import People
@@ -32,6 +34,7 @@ from personacore.model.gpt import GPT
 
 PLAIN = "personacore"  # the model without anybody's memory
 MAX_TOKENS, STORY_TEMPERATURE, TOP_P = 64, 0.8, 0.95  # where nothing is asked for
+AT_ONCE = 32  # requests, fewer than the 40 threads that Starlette has
 
 
 class StreamOptions(BaseModel):
@@ -124,15 +127,15 @@ class Answer:
 
 
 def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
-    """Yield a text up to the first of some strings, which pieces may cut in two; returns whether one was met."""
+    """Yield a text up to that of some strings which ends first, wherever pieces cut it; returns whether one was met."""
     held, longest = "", max(map(len, stops), default=1)
     for piece in pieces:
         held += piece
-        places = [place for stop in stops if (place := held.find(stop)) >= 0]
-        if places:
-            yield held[: min(places)]
+        met = [(place + len(stop), place) for stop in stops if (place := held.find(stop)) >= 0]
+        if met:
+            yield held[: min(met)[1]]
             return True
-        if ready := held[: len(held) - longest + 1]:
+        if ready := held[: max(0, len(held) - longest + 1)]:
             yield ready
             held = held[len(ready) :]
     if held:
@@ -212,10 +215,26 @@ class Interface:
             raise UnknownModel(f"the model {model!r} does not exist; there are {', '.join(self.models())}")
 
 
+class AtMost:
+    """Lets so many requests in at once, each until its whole answer is written; the others wait for their turn.
+
+    Those that wait for one memory hold a thread each. Were that all threads, nobody could write the answer they wait for.
+    """
+
+    def __init__(self, app: ASGIApp, requests: int) -> None:
+        self.app, self.turns = app, asyncio.Semaphore(requests)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request in its turn, and at once whatever else a server says to an application."""
+        async with self.turns if scope["type"] == "http" else nullcontext():
+            await self.app(scope, receive, send)
+
+
 def build_interface(core: Core, memory: Path) -> FastAPI:
     """The interface as a web application that answers this machine alone."""
     app = FastAPI(title="PersonaCore", docs_url=None, redoc_url=None)
     keep_to_this_machine(app)
+    app.add_middleware(AtMost, requests=AT_ONCE)
     interface = Interface(People(core, memory))
 
     def described(name: str) -> dict[str, object]:
