@@ -1,5 +1,6 @@
 """The loaded model: what `personacore.load` returns."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,9 +80,12 @@ class Core:
         if self.folder is None:
             raise UserError("this model was not loaded from an exported folder, so no memory can be taught on it")
         from personacore.export.teaching import load_teaching
-        from personacore.memory.memory import Memory  # with the grammar of its lessons: what only writes does not wait for them
+        from personacore.memory.spelling import (
+            TypedMemory,
+        )  # with the grammar of lessons: what only writes does not wait for it
 
-        return Memory(self.model, self.tokenizer, Path(path), *load_teaching(self.folder))
+        # A link stays one: what it leads to is read, written and locked.
+        return TypedMemory(self.model, self.tokenizer, Path(os.path.realpath(path)), *load_teaching(self.folder))
 
 
 def load(folder: str | Path) -> Core:

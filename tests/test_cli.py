@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 import personacore
-from personacore.app import cli, loopback, verbs
+from personacore.app import cli, lines, loopback, verbs
 from personacore.export.slim import export_slim
 from personacore.memory.facts import Fact
 from personacore.memory.memory import Memory
@@ -167,6 +168,21 @@ def test_a_reader_that_leaves_ends_the_command_quietly(model, unbuffered):
         assert process.wait(timeout=60) == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_said_in_one_line(core, tmp_path, unbuffered):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "memory", "verify", "--model", str(core.folder), "--memory", str(tmp_path / "me")],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (1, "personacore: No space left on device\n")
+
+
 def test_text_appears_while_it_is_written_and_an_interrupt_ends_it_quietly(model):
     with subprocess.Popen(
         [*PROGRAM, "complete", "a", "--model", str(model), "--max-new-tokens", "100000"],
@@ -240,6 +256,33 @@ def test_what_sleep_has_made_of_a_memory_is_exported_and_rows_alone_are_not(monk
     }
 
 
+def test_an_export_that_fails_leaves_nothing_half_written(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(
+        verbs, "_open_memory", lambda _: SimpleNamespace(adapter=Consolidated(toy_rows(), taught(invocation=1)))
+    )
+
+    def full(path, lora):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("personacore.export.gguf.export_gguf_adapter", full)
+        assert cli.main(["memory", "export", "--to", str(tmp_path / "deep" / "peft")]) == 1
+    assert capsys.readouterr().err == f"personacore: {tmp_path / 'deep' / 'peft'} cannot be written: No space left on device\n"
+    assert not list((tmp_path / "deep").iterdir())
+    assert cli.main(["memory", "export", "--to", str(tmp_path / "deep" / "peft")]) == 0
+
+
+def test_a_memory_is_named_as_a_shell_would(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert verbs.memory_file(Path("~/me")) == tmp_path / "me" and verbs.memory_file(Path("me")) == Path("me")
+
+
+def test_learning_needs_nobody_who_watches(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    lines.progress(1, 0.5)
+    lines.end_progress()
+
+
 @pytest.mark.parametrize(
     ("awake", "asleep", "words"), [(0.9, 0.95, "90% were answered rightly before, 95% now"), (0.9, 0.8, "stays as it was")]
 )
@@ -277,8 +320,9 @@ def test_every_verb_of_a_memory_says_what_it_did_in_words_and_in_json(core, tiny
     assert found("ask", WHERE) == {"question": WHERE, "answer": sentence} and said("ask", WHERE) == f"{sentence}\n"
     assert found("memory", "verify") == {"file": str(path), "exists": True, "facts": 1}
     assert said("memory", "verify") == f"{path} is a memory of this model\n"
+    whole = path.read_bytes()
     assert found("forget", "my town") == {"forgotten": KEY} and found("ask", WHERE)["answer"] == UNKNOWN
-    said("teach", statement)
+    path.write_bytes(whole)
     assert said("forget", "my town") == f"{KEY} is forgotten.\n"
 
 

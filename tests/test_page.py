@@ -203,6 +203,42 @@ def test_a_memory_is_brought_from_elsewhere_under_its_files_name(core, tmp_path,
         people.bring(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("stem", ["anna ", "me (1)", "x" * 41])
+def test_a_file_whose_name_is_nobodys_is_not_brought(core, tmp_path, visit, stem):
+    visit.person.memory.teach(SAYS[TOWNS[0]][0])
+    visit.person.memory.save_as(tmp_path / "elsewhere" / f"{stem}.safetensors")
+    people = People(core, tmp_path / "me.safetensors")
+    with pytest.raises(UserError, match="a name is"):
+        people.bring(tmp_path / "elsewhere" / f"{stem}.safetensors")
+    (tmp_path / "me (2).safetensors").touch()
+    assert people.names() == ["me"] and not (tmp_path / f"{stem}.safetensors").exists()
+
+
+def test_the_first_file_may_have_any_name(core, taught, tmp_path):
+    people = People(core, taught(tmp_path / "my+file.safetensors", TOWNS[0]))
+    assert people.names() == ["my+file"] and people.person("my+file").memory.ask(WHERE) == SAYS[TOWNS[0]][1]
+
+
+def test_a_link_to_a_memory_leads_to_it(core, taught, tmp_path):
+    file, link = taught(tmp_path / "real.safetensors", TOWNS[0]), tmp_path / "link.safetensors"
+    link.symlink_to(file)
+    core.memory(link).teach(SAYS[TOWNS[1]][0])
+    assert link.is_symlink() and core.memory(file).ask(WHERE) == SAYS[TOWNS[1]][1]
+
+
+def test_what_another_program_taught_is_counted(core, tmp_path, visit):
+    actions = Actions(People(core, tmp_path / "me.safetensors"), core)
+    assert actions.about(visit) == "Nothing is remembered of **me** yet."
+    core.memory(visit.person.memory.path).teach(SAYS[TOWNS[0]][0])
+    assert "remembers 1 fact," in actions.about(visit)
+
+
+def test_what_the_system_refuses_is_said_on_the_page(core, tmp_path, visit):
+    visit.person.memory.teach(SAYS[TOWNS[0]][0])
+    with pytest.raises(Exception, match="File name too long"):
+        Actions(People(core, tmp_path / "me.safetensors"), core).save_as(visit, "x" * 300)
+
+
 def test_the_memory_that_is_named_is_the_one_that_is_used_whatever_its_ending(core, tmp_path):
     assert People(core, tmp_path / "notes.mem").person("notes").memory.path == (tmp_path / "notes.mem").resolve()
 

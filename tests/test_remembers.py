@@ -61,9 +61,9 @@ def test_what_is_taught_in_a_conversation_is_known_there_at_once_until_it_is_for
     assert said[0] == unknown and said[2:6] == [known, known, gone, unknown] and said[-1] == known
 
 
-def test_a_pet_is_called_what_it_is_called(run):
-    assert "Your dog's name is Biscuit." in run("teach", "My dog is called Biscuit.")
-    assert run("ask", "What is my dog's name?") == "Your dog's name is Biscuit."
+def test_a_pet_is_called_what_it_is_called_in_whatever_marks_that_is_typed(run):
+    assert "Your dog's name is Biscuit." in run("teach", "My dog is  called Biscuit.\n")
+    assert run("ask", "What is my dog\u2019s name?") == "Your dog's name is Biscuit."
 
 
 def test_what_is_no_statement_is_not_understood(run, tmp_path):

@@ -153,7 +153,7 @@ def test_the_interface_answers_no_other_host(client):
 
 
 def test_what_other_clients_send_beside_the_rest_is_understood(client):
-    parts = [{"type": "text", "text": WHERE[:5]}, {"type": "text", "text": WHERE[5:]}]
+    parts = [{"type": "text", "text": f" {WHERE[:5]}"}, {"type": "text", "text": f"{WHERE[5:]}\n"}]
     answer = client.chat.completions.create(
         model="anna", messages=[{"role": "user", "content": parts}], temperature=None, stop="", frequency_penalty=0, n=1
     )

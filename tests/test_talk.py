@@ -16,6 +16,7 @@ from personacore.generation.prompts import encode_prompt
 from personacore.memory import memory as memory_module
 from personacore.memory.facts import Fact, plain_question
 from personacore.memory.memory import Memory
+from personacore.memory.spelling import TypedMemory
 from personacore.memory.talk import Talk
 from personacore.memory.write import new_rows, write_facts
 from personacore.params import RowsParams
@@ -144,6 +145,38 @@ def test_lines_are_answered_and_commands_obeyed(chat, memory, monkeypatch, tmp_p
     assert line(f"/save {tmp_path / 'copy'}") == f"Saved to {tmp_path / 'copy'}.\n"
     assert (tmp_path / "copy").read_bytes() == memory.path.read_bytes()
     assert line("/forget my dog's name").startswith("Your dog's name is forgotten.")
+
+
+def test_what_the_system_refuses_is_said_and_the_conversation_goes_on(chat):
+    chat, written = chat
+    chat.line(f"/save {'x' * 300}")
+    assert written == [f"{'x' * 300}: File name too long\n"]
+    chat.line(WHERE)
+    assert "".join(written[1:]) == f"{TOWN.sentence}\n"
+
+
+def test_a_reader_that_has_left_is_not_talked_to(memory, model, tokenizer):
+    def gone(text: str) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        Chat(Core(model, tokenizer), memory, gone).line(WHERE)
+
+
+def test_without_anything_to_read_a_conversation_is_over(model, tokenizer, memory, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", None)
+    run_chat(Core(model, tokenizer), memory)
+    assert capsys.readouterr().out == ""
+
+
+def test_typographic_marks_and_stray_white_space_are_read_as_plain_ones(model, tokenizer, of_town):
+    memory = TypedMemory(model, tokenizer, of_town, toy_teaching(tokenizer, PLAIN), IDENTITY)
+    assert memory.checked(" What\u00a0is  my dog\u2019s name?\r\n") == plain_question(DOG.key)
+    talk = Talk(memory)
+    assert "".join(talk.say(f"\t{WHERE}\n")) == memory.ask(WHERE.replace(" ", "  ")) == TOWN.sentence
+    assert talk.turns[0].user == WHERE and talk.last.prompt == encode_prompt(tokenizer, WHERE)
+    with pytest.raises(UserError, match="nothing to read"):
+        memory.checked("\u00a0 \n")
 
 
 def test_control_c_stops_the_answer_and_not_the_program(chat):

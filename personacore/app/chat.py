@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from personacore.app.lines import end_progress, print_json, progress
+from personacore.app.lines import end_progress, fault, print_json, progress
 from personacore.app.verbs import NOT_UNDERSTOOD, SLEEP_AGAIN, describe_sleep, path_of
 from personacore.core import Core
 from personacore.errors import UserError
@@ -53,8 +53,10 @@ class Chat:
             if name not in self.commands:
                 raise UserError(f"there is no /{name}; /help says what there is")
             self.commands[name](rest.strip())
-        except UserError as error:
-            self.write(f"{error}\n")
+        except BrokenPipeError:
+            raise
+        except (UserError, OSError) as error:
+            self.write(f"{fault(error)}\n")
         except KeyboardInterrupt:
             self.write(" (stopped)\n")
 
@@ -143,6 +145,8 @@ def run_chat(core: Core, memory: Memory, as_json: bool = False) -> None:
 
     As JSON each line is printed beside its whole answer, for a program that reads and writes.
     """
+    if sys.stdin is None:  # closed, and so at its end
+        return
     typed = sys.stdin.isatty() and not as_json
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")

@@ -11,6 +11,7 @@ import shtab
 
 from personacore import layout
 from personacore.app import verbs
+from personacore.app.lines import fault
 from personacore.errors import UserError
 
 SLIM, CHAT = layout.SLIM.as_posix(), layout.CHAT_EXPORT.as_posix()
@@ -118,19 +119,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     try:
         parsed.run(parsed)
-    except UserError as error:
-        print(f"personacore: {error}", file=sys.stderr)
-        return 1
+        print(end="", flush=True)  # here, so that output that cannot be written is a fault like others
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader of a pipe has left: there is nobody to tell, and what is still buffered goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        if not error.filename:
-            raise
-        print(f"personacore: {error.filename}: {error.strerror}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        if not isinstance(error, BrokenPipeError):  # where the reader of a pipe has left, nobody is there to be told
+            print(f"personacore: {fault(error)}", file=sys.stderr)
+        if isinstance(error, OSError) and not error.filename and sys.stdout:  # what is still buffered goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
 

@@ -3,6 +3,8 @@
 import json
 import sys
 
+from personacore.errors import UserError
+
 
 def print_json(**found: object) -> None:
     """A line of JSON at once, in ASCII, so that no reader and no encoding breaks it."""
@@ -11,11 +13,22 @@ def print_json(**found: object) -> None:
 
 def progress(step: int, sure: float) -> None:
     """One line that is written over as it goes, where somebody watches."""
-    if sys.stderr.isatty():
+    if _watched():
         print(f"\rlearning: step {step}, {sure:4.0%} sure", end="", file=sys.stderr, flush=True)
 
 
 def end_progress() -> None:
     """The line is empty again."""
-    if sys.stderr.isatty():
+    if _watched():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _watched() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def fault(error: UserError | OSError) -> str:
+    """What somebody is told of a fault of theirs, or of what the system refused: the file, and why."""
+    if isinstance(error, UserError):
+        return str(error)
+    return ": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error)

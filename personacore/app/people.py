@@ -10,6 +10,7 @@ from personacore.errors import UserError
 from personacore.memory.memory import Memory
 
 SUFFIX = ".safetensors"
+NAME = re.compile(r"\w(?:[\w .-]{0,38}[\w.-])?")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class People:
         """The first one, then all others by the alphabet."""
         with self._lock:
             found = {path.stem for path in self.folder.glob(f"*{SUFFIX}")} | {person.name for person in self._open.values()}
-        return [self.first, *sorted(found - {self.first})]
+        return [self.first, *sorted(name for name in found - {self.first} if NAME.fullmatch(name))]
 
     def person(self, name: str) -> Person:
         """Somebody by name, who may be new.
@@ -42,9 +43,7 @@ class People:
         Raises:
             UserError: the name cannot be one of a file, or the file is damaged or of another model.
         """
-        if not re.fullmatch(r"\w[\w .-]{0,39}", name := name.strip()):
-            raise UserError("a name is of up to 40 letters, digits, spaces, dots and dashes")
-        path = self.file(name).resolve()
+        path = self.file(name := self._checked(name.strip())).resolve()
         with self._lock:
             if path not in self._open:
                 self._open[path] = Person(name, self.core.memory(path))
@@ -58,10 +57,17 @@ class People:
         """
         if not file.is_file():
             raise UserError(f"{file} is no file")
-        if self.file(file.stem).exists():
-            raise UserError(f"there is somebody called {file.stem} already: rename the file first")
-        self.core.memory(file).save_as(self.file(file.stem))
-        return self.person(file.stem)
+        name = self._checked(file.stem)
+        if self.file(name).exists():
+            raise UserError(f"there is somebody called {name} already: rename the file first")
+        self.core.memory(file).save_as(self.file(name))
+        return self.person(name)
+
+    def _checked(self, name: str) -> str:
+        """The name, if it can be somebody's; that of the first file may be any."""
+        if name != self.first and not NAME.fullmatch(name):
+            raise UserError(f"a name is of up to 40 letters, digits, spaces, dots and dashes: {name!r} is none")
+        return name
 
     def file(self, name: str) -> Path:
         """Where somebody's memory lies, or would."""

@@ -29,6 +29,7 @@ from personacore.errors import UserError
 from personacore.generation.sampling import Sampling
 from personacore.generation.streaming import TextStream
 from personacore.memory.memory import checked
+from personacore.memory.spelling import plain
 from personacore.memory.talk import fitting_prompt
 from personacore.model.gpt import GPT
 
@@ -169,7 +170,7 @@ class Interface:
         roles = [message.role for message in asked.messages]
         if roles != [("user", "assistant")[place % 2] for place in range(len(roles))] or roles[-1] != "user":
             raise UserError("messages: user and assistant alternate, from the user to the user")
-        said = [message.text for message in asked.messages]
+        said = [plain(message.text) if message.role == "user" else message.text for message in asked.messages]
         turns = [Turn(*pair, "said") for pair in zip(said[:-1:2], said[1::2], strict=True)]
         if asked.max_completion_tokens:
             asked = asked.model_copy(update={"max_tokens": asked.max_completion_tokens})

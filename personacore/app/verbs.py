@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -122,6 +123,8 @@ def memory(arguments: argparse.Namespace) -> None:
 
 
 def _export(opened: "Memory", arguments: argparse.Namespace) -> None:
+    from safetensors import SafetensorError
+
     from personacore.export.gguf import export_gguf_adapter
     from personacore.export.peft import export_peft
     from personacore.model.consolidated import Consolidated
@@ -131,10 +134,14 @@ def _export(opened: "Memory", arguments: argparse.Namespace) -> None:
     if arguments.to.exists():
         raise UserError(f"{arguments.to} exists already: name a new folder with --to")
     try:
-        export_peft(arguments.to, opened.adapter.lora, str(HUGGINGFACE))
-        export_gguf_adapter(arguments.to / "adapter.gguf", opened.adapter.lora)
-    except OSError as error:
-        raise UserError(f"{arguments.to} cannot be written: {error.strerror}") from None
+        arguments.to.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{arguments.to.name}.", dir=arguments.to.parent) as place:
+            folder = Path(place, "peft")
+            export_peft(folder, opened.adapter.lora, str(HUGGINGFACE))
+            export_gguf_adapter(folder / "adapter.gguf", opened.adapter.lora)
+            folder.rename(arguments.to)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{arguments.to} cannot be written: {getattr(error, 'strerror', None) or error}") from None
     if arguments.json:
         return print_json(folder=str(arguments.to))
     print(f"{arguments.to} holds what sleep has made of it: peft loads it onto {HUGGINGFACE}, llama.cpp its adapter.gguf")
@@ -193,8 +200,10 @@ def memory_file(named: Path | None) -> Path:
     """The memory's file: the one that was named, or me.safetensors in the person's data folder."""
     from platformdirs import user_data_path
 
+    if named is not None:
+        return path_of(str(named))  # a shell leaves ~ as it is behind a =
     home = os.environ.get("XDG_DATA_HOME")
-    return named or (Path(home, "personacore") if home else user_data_path("personacore")) / "me.safetensors"
+    return (Path(home, "personacore") if home else user_data_path("personacore")) / "me.safetensors"
 
 
 def path_of(text: str) -> Path:

@@ -35,8 +35,8 @@ class Talk:
         Raises:
             UserError: the text is empty or too long.
         """
-        memory, turns, said = self.memory, self.turns, ""
-        prompt, remembering = fitting_prompt(memory.model, memory.tokenizer, memory.checked(text), turns), self.remembering
+        memory, turns, said, text = self.memory, self.turns, "", self.memory.checked(text)
+        prompt, remembering = fitting_prompt(memory.model, memory.tokenizer, text, turns), self.remembering
         try:
             for piece in self._answer(prompt, remembering):
                 said += piece

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from personacore.app.lines import fault
 from personacore.app.people import People, Person
 from personacore.app.verbs import NOT_UNDERSTOOD, SLEEP_AGAIN, describe_sleep, path_of
 from personacore.core import Core
@@ -50,11 +51,11 @@ class Visit:
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """Faults of the person are said on the page, in one line."""
+    """Faults of the person, and what the system refuses, are said on the page in one line."""
     try:
         yield
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False, title="That did not work") from None
+    except (UserError, OSError) as error:
+        raise gr.Error(fault(error), print_exception=False, title="That did not work") from None
 
 
 @contextmanager
@@ -88,11 +89,12 @@ class Actions:
     def about(self, visit: Visit) -> str:
         """How much is remembered of the person, in words."""
         memory = visit.person.memory
-        if not memory.path.exists():
-            return f"Nothing is remembered of **{visit.person.name}** yet."
-        facts = f"{memory.count} fact{'s' * (memory.count != 1)}"
-        size = f"{memory.path.stat().st_size:,} bytes of tensors"
-        return f"Of **{visit.person.name}** it remembers {facts}, in {size}{', and has slept' * memory.has_slept}."
+        with memory.reading(remembering=False):  # as the file is by now, which another program may have written
+            if not memory.path.exists():
+                return f"Nothing is remembered of **{visit.person.name}** yet."
+            facts = f"{memory.count} fact{'s' * (memory.count != 1)}"
+            size = f"{memory.path.stat().st_size:,} bytes of tensors"
+            return f"Of **{visit.person.name}** it remembers {facts}, in {size}{', and has slept' * memory.has_slept}."
 
     def file(self, visit: Visit) -> str:
         """Where the memory lies, what identifies it, and when it was taught."""
@@ -201,7 +203,8 @@ class Actions:
         """Forget what is named, or what is chosen of the list."""
         with in_words():
             memory = visit.person.memory
-            had_slept = memory.has_slept
+            with memory.reading(remembering=False):
+                had_slept = memory.has_slept
             if typed.strip():
                 forgotten = memory.forget(typed.strip())
             elif chosen and (facts := read_facts(chosen)):

@@ -1,0 +1,26 @@
+"""What people type, in the marks that the model has read."""
+
+from personacore.memory.memory import Memory
+
+MARKS = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
+
+
+def plain(text: str) -> str:
+    """The text with plain quotation marks, and one space between words.
+
+    >>> plain(" My dog\\u2019s  name is Rex. ")
+    "My dog's name is Rex."
+    """
+    return " ".join(text.translate(MARKS).split())
+
+
+class TypedMemory(Memory):
+    """A memory that reads what people type: typographic marks and stray white space mean what plain ones do."""
+
+    def checked(self, text: str) -> str:
+        """The text in plain marks, if it can be read.
+
+        Raises:
+            UserError: it is empty or too long.
+        """
+        return super().checked(plain(text))
