@@ -79,10 +79,9 @@ class Core:
         """
         if self.folder is None:
             raise UserError("this model was not loaded from an exported folder, so no memory can be taught on it")
+        # These load the grammar of lessons, which what only writes does not wait for.
         from personacore.export.teaching import load_teaching
-        from personacore.memory.spelling import (
-            TypedMemory,
-        )  # with the grammar of lessons: what only writes does not wait for it
+        from personacore.memory.spelling import TypedMemory
 
         # A link stays one: what it leads to is read, written and locked.
         return TypedMemory(self.model, self.tokenizer, Path(os.path.realpath(path)), *load_teaching(self.folder))

@@ -18,6 +18,7 @@ from personacore.model.gpt import GPT, GPTConfig
 from personacore.params import ArmParams, load_params
 from personacore.tokenizer.files import save_tokenizer
 from personacore.training.batches import Batches, row_starts
+from personacore.training.checkpoint import copy_weights
 from tests.exported import ROOT
 from tests.talks import TALKS
 from tests.toys import randomized, toy_model
@@ -113,9 +114,15 @@ def test_other_settings_begin_a_run_of_their_own(clone):
 
 
 def test_the_last_weights_are_kept_and_not_those_of_the_least_loss(clone, monkeypatch):
-    losses = iter(range(1, 99))
-    monkeypatch.setattr("personacore.memory.converse.conversation_loss", lambda *given: Loss(float(next(losses)), 1, 1))
+    looks = []
+
+    def worse(model, tokenizer, talks):
+        looks.append(copy_weights(model))
+        return Loss(float(len(looks)), 1, 1)
+
+    monkeypatch.setattr("personacore.memory.converse.conversation_loss", worse)
     done, _ = run()
     kept = dict(load_model(Path("model.safetensors"))[0].named_parameters())
-    assert done.trained.best_step == 0
-    assert any(not torch.equal(kept[name], weight) for name, weight in done.trained.weights.items())
+    assert done.trained.best_step == 0 and len(looks) == 4
+    assert all(torch.equal(kept[name], weight) for name, weight in looks[-1].items())
+    assert any(not torch.equal(kept[name], weight) for name, weight in looks[-2].items())

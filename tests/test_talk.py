@@ -5,6 +5,7 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,7 @@ from personacore.generation.prompts import encode_prompt
 from personacore.memory import memory as memory_module
 from personacore.memory.facts import Fact, plain_question
 from personacore.memory.memory import Memory
-from personacore.memory.spelling import TypedMemory
+from personacore.memory.spelling import APOSTROPHES, TypedMemory
 from personacore.memory.talk import Talk
 from personacore.memory.write import new_rows, write_facts
 from personacore.params import RowsParams
@@ -150,9 +151,9 @@ def test_lines_are_answered_and_commands_obeyed(chat, memory, monkeypatch, tmp_p
 def test_what_the_system_refuses_is_said_and_the_conversation_goes_on(chat):
     chat, written = chat
     chat.line(f"/save {'x' * 300}")
-    assert written == [f"{'x' * 300}: File name too long\n"]
+    assert written.pop().endswith(": File name too long\n") and not written
     chat.line(WHERE)
-    assert "".join(written[1:]) == f"{TOWN.sentence}\n"
+    assert "".join(written) == f"{TOWN.sentence}\n"
 
 
 def test_a_reader_that_has_left_is_not_talked_to(memory, model, tokenizer):
@@ -171,7 +172,9 @@ def test_without_anything_to_read_a_conversation_is_over(model, tokenizer, memor
 
 def test_typographic_marks_and_stray_white_space_are_read_as_plain_ones(model, tokenizer, of_town):
     memory = TypedMemory(model, tokenizer, of_town, toy_teaching(tokenizer, PLAIN), IDENTITY)
-    assert memory.checked(" What\u00a0is  my dog\u2019s name?\r\n") == plain_question(DOG.key)
+    assert memory.checked(" What\u00a0is  my dog's name?\r\n") == plain_question(DOG.key)
+    for mark in APOSTROPHES:
+        assert memory.checked(f"What is my dog{mark}s name?") == plain_question(DOG.key)
     talk = Talk(memory)
     assert "".join(talk.say(f"\t{WHERE}\n")) == memory.ask(WHERE.replace(" ", "  ")) == TOWN.sentence
     assert talk.turns[0].user == WHERE and talk.last.prompt == encode_prompt(tokenizer, WHERE)
@@ -198,12 +201,14 @@ def test_a_piped_conversation_prints_answers_and_nothing_else(model, tokenizer, 
 
 
 def test_control_c_between_lines_prints_nothing_to_a_program(model, tokenizer, memory, monkeypatch, capsys):
-    lines = iter([KeyboardInterrupt, EOFError])
+    lines = iter([KeyboardInterrupt(), ""])
 
-    def read(prompt):
-        raise next(lines)
+    def read() -> str:
+        if isinstance(line := next(lines), str):
+            return line
+        raise line
 
-    monkeypatch.setattr("builtins.input", read)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False, readline=read))
     run_chat(Core(model, tokenizer), memory, as_json=True)
     assert capsys.readouterr().out == ""
 

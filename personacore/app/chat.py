@@ -45,7 +45,7 @@ class Chat:
         }
 
     def line(self, text: str) -> None:
-        """Answer a line, or do what it commands; a mistake of the person's is said, and Ctrl-C ends it."""
+        """Answer a line, or do what it commands; what cannot be done is said, and Ctrl-C ends it."""
         try:
             if not text.startswith("/"):
                 return self.stream(self.talk.say(text))
@@ -81,7 +81,10 @@ class Chat:
 
     def forget(self, what: str) -> None:
         """Make the memory forget one thing."""
-        had_slept, key = self.talk.memory.has_slept, self.talk.memory.forget(what).key
+        memory = self.talk.memory
+        with memory.reading(remembering=False):
+            had_slept = memory.has_slept
+        key = memory.forget(what).key
         self.write(f"{key} is forgotten.{SLEEP_AGAIN * had_slept}\n")
 
     def list_memory(self, _: str) -> None:
@@ -160,13 +163,16 @@ def run_chat(core: Core, memory: Memory, as_json: bool = False) -> None:
         print(f"{known}. Talk to me, or type /help.")
     while True:
         try:
-            text = input("> " if typed else "").strip()
+            text = input("> ") if typed else sys.stdin.readline()
         except EOFError:
             break
         except KeyboardInterrupt:
             if not as_json:
                 print()
             continue
+        if not typed and not text:  # not even the end of a line
+            break
+        text = text.strip()
         if text in ("/quit", "/exit"):
             break
         if not text:

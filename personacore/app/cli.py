@@ -123,12 +123,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (UserError, OSError) as error:
-        if not isinstance(error, BrokenPipeError):  # where the reader of a pipe has left, nobody is there to be told
+        if sys.stderr and not isinstance(error, BrokenPipeError):  # where a pipe's reader has left, nobody is there to be told
             print(f"personacore: {fault(error)}", file=sys.stderr)
-        if isinstance(error, OSError) and not error.filename and sys.stdout:  # what is still buffered goes nowhere
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_what_cannot_be_written()
         return 1
     return 0
+
+
+def _drop_what_cannot_be_written() -> None:
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

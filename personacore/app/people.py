@@ -43,7 +43,8 @@ class People:
         Raises:
             UserError: the name cannot be one of a file, or the file is damaged or of another model.
         """
-        path = self.file(name := self._checked(name.strip())).resolve()
+        name = self._checked(name if name == self.first else name.strip())
+        path = self.file(name).resolve()
         with self._lock:
             if path not in self._open:
                 self._open[path] = Person(name, self.core.memory(path))
@@ -53,7 +54,7 @@ class People:
         """Somebody whose memory lies elsewhere: it is copied into the folder under the file's name.
 
         Raises:
-            UserError: there is no such memory of this model, or somebody has that name already.
+            UserError: there is no such memory of this model, or somebody has that name already, or nobody can.
         """
         if not file.is_file():
             raise UserError(f"{file} is no file")

@@ -131,20 +131,21 @@ def _export(opened: "Memory", arguments: argparse.Namespace) -> None:
 
     if not isinstance(opened.adapter, Consolidated):
         raise UserError("rows are no adapter that others know: let the memory sleep first, with `personacore sleep`")
-    if arguments.to.exists():
-        raise UserError(f"{arguments.to} exists already: name a new folder with --to")
+    to = path_of(str(arguments.to))
+    if to.exists():
+        raise UserError(f"{to} exists already: name a new folder with --to")
     try:
-        arguments.to.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{arguments.to.name}.", dir=arguments.to.parent) as place:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as place:
             folder = Path(place, "peft")
             export_peft(folder, opened.adapter.lora, str(HUGGINGFACE))
             export_gguf_adapter(folder / "adapter.gguf", opened.adapter.lora)
-            folder.rename(arguments.to)
+            folder.rename(to)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{arguments.to} cannot be written: {getattr(error, 'strerror', None) or error}") from None
+        raise UserError(f"{to} cannot be written: {getattr(error, 'strerror', None) or error}") from None
     if arguments.json:
-        return print_json(folder=str(arguments.to))
-    print(f"{arguments.to} holds what sleep has made of it: peft loads it onto {HUGGINGFACE}, llama.cpp its adapter.gguf")
+        return print_json(folder=str(to))
+    print(f"{to} holds what sleep has made of it: peft loads it onto {HUGGINGFACE}, llama.cpp its adapter.gguf")
 
 
 def chat(arguments: argparse.Namespace) -> None:
@@ -213,15 +214,15 @@ def path_of(text: str) -> Path:
         UserError: there is no such home.
     """
     try:
-        return Path(text.strip()).expanduser()
+        return Path(text).expanduser()
     except RuntimeError as error:
-        raise UserError(f"{text.strip()}: {error}") from None
+        raise UserError(f"{text}: {error}") from None
 
 
 def _load(arguments: argparse.Namespace) -> "Core":
     from personacore.core import load
 
-    return load(arguments.model)
+    return load(path_of(arguments.model))
 
 
 def _open_memory(arguments: argparse.Namespace) -> "Memory":

@@ -2,7 +2,9 @@
 
 from personacore.memory.memory import Memory
 
-MARKS = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
+APOSTROPHES = "\u2018\u2019\u201b\u00b4`\u02b9\u02bc\u2032\uff07"  # typographic ones, accents and primes
+QUOTES = "\u201c\u201d\u201e\u201f\u2033"
+MARKS = str.maketrans(dict.fromkeys(APOSTROPHES, "'") | dict.fromkeys(QUOTES, '"'))
 
 
 def plain(text: str) -> str:

@@ -159,8 +159,8 @@ are right; of drift, the least and the most of the memories. They say how sure a
 
 {gates}
 
-{verdict} Where a conversation asks for what the memory knows and would have it be unknown, the memory says what it was taught: `dialogue_drift` counts
-that, `dialogue_drift_elsewhere` leaves these conversations out.
+{verdict} Some conversations ask for what a memory knows, and are written to be told that it is unknown; the memory says what it was taught.
+`dialogue_drift` counts that, `dialogue_drift_elsewhere` leaves these conversations out.
 
 ![Recall](../plots/recall.png)
 

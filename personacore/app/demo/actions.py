@@ -227,13 +227,13 @@ class Actions:
         with in_words():
             if not file.strip():
                 raise UserError("Say where, such as: ~/me-copy.safetensors")
-            visit.person.memory.save_as(path_of(file))
+            visit.person.memory.save_as(path_of(file.strip()))
             gr.Info(f"Saved to {file.strip()}.")
 
     def bring(self, file: str) -> str:
         """The name of somebody whose memory is brought from a file."""
         with in_words():
-            return self.people.bring(path_of(file)).name
+            return self.people.bring(path_of(file.strip())).name
 
     def tell(
         self, beginning: str, temperature: float, top_k: int, top_p: float, length: int, seed: int | None
