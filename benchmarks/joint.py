@@ -1,6 +1,6 @@
 """Conversations while the base learns stories, or behind them: what the order is worth, for as many rows of each.
 
-python -m benchmarks.joint    (three quarters of an hour on two cores, after `dvc repro fisher dialogues`)
+python -m benchmarks.joint    (an hour and a half on two slow cores, after `dvc repro fisher dialogues`)
 
 `behind` goes on from the base; `joint` begins from random weights and meets as many rows of everything, mixed from the first
 step on. Each seed draws other rows, and other weights to begin with where all is mixed; the base stays one. Writes
