@@ -51,7 +51,6 @@ class Mixed:
     def __init__(self, kinds: Mapping[str, Rows], wanted: Mapping[str, int], steps: int, seed: int) -> None:
         self.kinds, self.wanted, self.steps, self.seed = kinds, wanted, steps, seed
         self.batch_size = round(sum(wanted.values()) / steps)
-        self._step, self._rows = -1, (torch.empty(0), torch.empty(0))
 
     def before(self, step: int) -> dict[str, int]:
         """How many rows of each kind all steps before this one hold."""
@@ -60,20 +59,15 @@ class Mixed:
 
     def rows(self, step: int, first: int, count: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets (count, block_size) of rows first .. first + count of one step's batch."""
-        inputs, targets = self._batch(step)
-        return inputs[first : first + count], targets[first : first + count]
+        here, there = self.before(step), self.before(step + 1)
+        numbers = [(kind, number) for kind in here for number in range(here[kind], there[kind])]
+        parts = [self.kinds[kind].rows(number, 0, 1) for kind, number in numbers[first : first + count]]
+        inputs, targets = zip(*parts, strict=True)
+        return torch.cat(inputs), torch.cat(targets)
 
     def scored(self, step: int) -> int:
         """The number of targets that count in one step's whole batch."""
-        return int((self._batch(step)[1] != IGNORED).sum())
-
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        if step != self._step:
-            here, there = self.before(step), self.before(step + 1)
-            numbers = ((kind, number) for kind in here for number in range(here[kind], there[kind]))
-            parts = [self.kinds[kind].rows(number, 0, 1) for kind, number in numbers]
-            self._step, self._rows = step, tuple(torch.cat(part) for part in zip(*parts, strict=True))
-        return self._rows
+        return int((self.rows(step, 0, self.batch_size)[1] != IGNORED).sum())
 
 
 def behind(params: Params, arm: ArmParams) -> tuple[GPT, dict[str, int]]:

@@ -30,12 +30,13 @@ SHELL = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_a_command_prints_what_stands_below_it(block, tmp_path):
-    run = program(tmp_path)
+    run, near = program(tmp_path), 1
     for command, printed in commands(block):
         said, shown = run(command).strip(), printed.strip()
         assert SURE.sub("", said) == SURE.sub("", shown), command
-        # Other processors round differently; a fact is learned by gradient, and after 150 steps of sleep they differ by points.
-        assert list(map(int, SURE.findall(said))) == pytest.approx(list(map(int, SURE.findall(shown))), abs=10)
+        # Other processors round differently, and a fact is learned by gradient.
+        assert list(map(int, SURE.findall(said))) == pytest.approx(list(map(int, SURE.findall(shown))), abs=near)
+        near = 10 if command.endswith("sleep") else near  # of which 150 steps make more of rounding
 
 
 def test_the_readme_shows_teaching_asking_and_a_story():
